@@ -1,0 +1,40 @@
+"""Graph lottery tickets for any PyTorch Geometric model.
+
+Names are imported on first use (PEP 562), so ``import fastglt`` imports neither torch nor PyG.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastglt.api import find as find
+    from fastglt.search.denoiser import Denoiser as Denoiser
+    from fastglt.settings import DenoiseConfig as DenoiseConfig
+    from fastglt.settings import Settings as Settings
+    from fastglt.ticket import Ticket as Ticket
+    from fastglt.training.callback import Callback as Callback
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Callback": "fastglt.training.callback",
+    "DenoiseConfig": "fastglt.settings",
+    "Denoiser": "fastglt.search.denoiser",
+    "Settings": "fastglt.settings",
+    "Ticket": "fastglt.ticket",
+    "find": "fastglt.api",
+}
+
+__all__ = ["Callback", "DenoiseConfig", "Denoiser", "Settings", "Ticket", "__version__", "find"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

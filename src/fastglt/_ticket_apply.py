@@ -1,0 +1,115 @@
+"""Copies of a model and a graph on which a ticket is in force."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch_geometric.utils import select
+
+from fastglt.errors import GraphError, ModelError, TicketMismatchError
+from fastglt.fingerprint import compare_entries, compare_models, model_fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+    from torch_geometric.data import Data
+
+
+def check_matching_model(
+    model: nn.Module, fingerprint: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> None:
+    """Make sure that a ticket's state dict belongs to ``model``.
+
+    Args:
+        model: The model at hand.
+        fingerprint: Model fingerprint in the ticket.
+        state: State dict in the ticket.
+
+    Raises:
+        TicketMismatchError: Another architecture; the message names the difference.
+        ModelError: ``model`` caches its graph, is lazy or is no module.
+    """
+    difference = compare_models(fingerprint, model_fingerprint(model))
+    if difference is None:
+        difference = compare_entries(
+            "state dict entry", _shapes(state), _shapes(model.state_dict())
+        )
+    if difference is not None:
+        raise TicketMismatchError(
+            f"this ticket belongs to another model: {difference}; build the model as it was "
+            "built for the search"
+        )
+    for name, module in model.named_modules():
+        if getattr(module, "cached", False) is True:
+            raise ModelError(
+                f"module {name!r} has cached=True and would go on with the edges of an earlier "
+                "call; build it with cached=False"
+            )
+
+
+def loaded_copy(
+    model: nn.Module, state: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+) -> nn.Module:
+    """Copy a model and load a state dict under masks into the copy.
+
+    Args:
+        model: Stays as it is.
+        state: Entries of ``model.state_dict()``.
+        masks: Parameter name → boolean mask of what to keep.
+
+    Returns:
+        nn.Module: The copy, on the devices and in the mode of ``model``.
+    """
+    result = copy.deepcopy(model)
+    masked = {
+        name: value.masked_fill(~masks[name].to(value.device), 0) if name in masks else value
+        for name, value in state.items()
+    }
+    result.load_state_dict(masked)
+    return result
+
+
+def keep_edges(data: Data, keep: Tensor) -> Data:
+    """Copy a graph without some of its edges; every node stays and keeps its number.
+
+    Args:
+        data: Stays as it is.
+        keep: Boolean ``[num_edges]``.
+
+    Returns:
+        Data: A deep copy with an explicit ``num_nodes``.
+
+    Raises:
+        GraphError: ``data`` also holds an adjacency matrix, which would keep every edge.
+    """
+    for name in ("adj", "adj_t"):
+        if data.get(name) is not None:
+            raise GraphError(
+                f"data.{name} must not stand beside edge_index: a model that reads it would see "
+                "the pruned edges; delete it"
+            )
+    result = copy.copy(data)
+    for name in data.edge_attrs():
+        if "edge_label" not in name:  # supervision, which may happen to have num_edges entries
+            value = data[name]
+            result[name] = _selected(value, keep, data.__cat_dim__(name, value))
+    result.num_nodes = data.num_nodes
+    return copy.deepcopy(result)
+
+
+def _selected(value: Any, keep: Tensor, dim: int) -> Any:
+    if isinstance(value, np.ndarray):
+        return np.compress(keep.cpu().numpy(), value, axis=dim)
+    if isinstance(value, torch.Tensor):
+        keep = keep.to(value.device)
+    return select(value, keep, dim)
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:
+    return {
+        name: list(value.shape) for name, value in state.items() if isinstance(value, torch.Tensor)
+    }

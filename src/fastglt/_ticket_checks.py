@@ -1,0 +1,105 @@
+"""Do the parts of a ticket fit together?"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fastglt import _ticket_document as document
+from fastglt.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fastglt._ticket_format import TicketFields
+
+
+def check_ticket(parts: TicketFields) -> None:
+    """Refuse a ticket whose parts contradict each other.
+
+    Args:
+        parts: The fields of a ticket.
+
+    Raises:
+        InputError: The message names the part at fault.
+    """
+    _check_fingerprints(parts["graph"], parts["model"])
+    _check_mask("edge_keep", parts["edge_keep"], [parts["graph"]["num_edges"]])
+    _check_states(parts["init_state"], parts["trained_state"])
+    _check_parameters(parts["model"]["parameters"], parts["trained_state"])
+    for name, mask in parts["weight_masks"].items():
+        if name not in parts["trained_state"]:
+            raise InputError(f"weight_masks[{name!r}] names no entry of trained_state")
+        trained = parts["trained_state"][name]
+        _check_mask(f"weight_masks[{name!r}]", mask, list(trained.shape))
+        _check_pruned_is_zero(f"trained_state[{name!r}]", trained, mask)
+    for name in ("edge_sparsity", "weight_sparsity"):
+        _check_share(f"metrics[{name!r}]", parts["metrics"].get(name, 0.0))
+
+
+def _check_fingerprints(graph: object, model: object) -> None:
+    for name, kind, content in (
+        ("graph", document.GraphFingerprint, graph),
+        ("model", document.ModelFingerprint, model),
+    ):
+        try:
+            document.validate(kind, content)
+        except ValueError as error:
+            raise InputError(f"{name} must be a fingerprint of it: {error}") from error
+
+
+def _check_mask(where: str, mask: object, shape: list[int]) -> None:
+    if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
+        found = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__qualname__
+        raise InputError(f"{where} must be a boolean tensor (got {found})")
+    if list(mask.shape) != shape:
+        raise InputError(f"{where} must have shape {shape} (got {list(mask.shape)})")
+
+
+def _check_states(init: dict[str, Tensor], trained: dict[str, Tensor]) -> None:
+    if init.keys() != trained.keys():
+        name = min(init.keys() ^ trained.keys())
+        raise InputError(
+            f"init_state and trained_state must have the same names ({name!r} differs)"
+        )
+    for where, state in (("init_state", init), ("trained_state", trained)):
+        for name, value in state.items():
+            _check_storable(f"{where}[{name!r}]", value)
+    for name, value in init.items():
+        other = trained[name]
+        if value.shape != other.shape or value.dtype != other.dtype:
+            raise InputError(
+                f"init_state[{name!r}] is {value.dtype} {list(value.shape)} and "
+                f"trained_state[{name!r}] is {other.dtype} {list(other.shape)}; must be the same"
+            )
+
+
+def _check_storable(where: str, value: object) -> None:
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        found = value.layout if isinstance(value, torch.Tensor) else type(value).__qualname__
+        raise InputError(f"{where} must be a dense tensor (got {found})")
+    if value.dtype not in document.DTYPES.values():
+        raise InputError(f"{where} has {value.dtype}, which a ticket file cannot hold")
+
+
+def _check_parameters(parameters: dict[str, list[int]], state: dict[str, Tensor]) -> None:
+    for name, shape in parameters.items():
+        if name not in state or list(state[name].shape) != list(shape):
+            raise InputError(f"parameter {name!r} of shape {shape} is not in the state dicts")
+
+
+def _check_pruned_is_zero(where: str, value: Tensor, mask: Tensor) -> None:
+    revived = int(torch.count_nonzero(value[~mask.to(value.device)]))
+    if revived:
+        raise InputError(
+            f"{where} must be exactly 0 where its mask is False (got {revived} other values); "
+            "apply the mask after the last optimizer step"
+        )
+
+
+def _check_share(where: str, value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not 0 <= value <= 1:
+        raise InputError(f"{where} must be a number in [0, 1] (got {value!r})")

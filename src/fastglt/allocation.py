@@ -1,0 +1,147 @@
+"""How a weight budget is shared among layers.
+
+A rule maps layer shapes to relative densities; :func:`allocate` turns them into counts that sum
+to the budget exactly. To add a rule, write it and enter it in :data:`RULES`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from fastglt.errors import BudgetError, UnknownNameError
+from fastglt.masks import WeightMask, num_removed, select_top
+
+Shapes = Mapping[str, torch.Size]
+GLOBAL = "global"
+"""Name of the allocation that ranks all weights together instead of layer by layer."""
+
+
+def uniform(shapes: Shapes) -> dict[str, Fraction]:
+    """The same density for every layer."""
+    return {name: Fraction(1) for name in shapes}
+
+
+def erk(shapes: Shapes) -> dict[str, Fraction]:
+    """Erdős–Rényi densities: proportional to ``(fan_in + fan_out) / (fan_in * fan_out)``.
+
+    Small layers stay denser than large ones (Mocanu et al., Nature Communications 2018; the
+    form for higher dimensions, used for tensors of more than two, is RigL's, arXiv 1911.11134).
+    """
+    return {name: Fraction(sum(shape), math.prod(shape)) for name, shape in shapes.items()}
+
+
+RULES: dict[str, Callable[[Shapes], dict[str, Fraction]]] = {"uniform": uniform, "erk": erk}
+
+
+def allocation_names() -> tuple[str, ...]:
+    """Names that :func:`cut_weights` understands."""
+    return (*RULES, GLOBAL)
+
+
+def allocate(shapes: Shapes, sparsity: float, rule: str = "erk") -> dict[str, int]:
+    """Number of weights that each layer keeps.
+
+    Densities follow the rule, capped at 1 (what a full layer cannot take is shared among the
+    others); the counts sum to ``total - num_removed(total, sparsity)`` by largest remainder.
+
+    Args:
+        shapes: Parameter name to shape.
+        sparsity: Share of all weights that is removed, in ``[0, 1)``.
+        rule: A name in :data:`RULES`.
+
+    Raises:
+        BudgetError: If a layer would keep no weight.
+        UnknownNameError: If there is no such rule.
+    """
+    if rule not in RULES:
+        raise UnknownNameError("allocation", rule, allocation_names())
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    total = sum(sizes.values())
+    budget = total - num_removed(total, sparsity)
+    quotas = _capped_quotas(RULES[rule](shapes), sizes, budget)
+    counts = _largest_remainder(quotas, budget)
+    for name, count in counts.items():
+        _require_nonempty(name, count, sizes[name], sparsity)
+    return counts
+
+
+def cut_weights(
+    scores: Mapping[str, Tensor], sparsity: float, rule: str = "erk"
+) -> tuple[WeightMask, dict[str, int]]:
+    """Keep the highest-scoring weights within the budget that the rule gives each layer.
+
+    Args:
+        scores: Parameter name to scores of its shape, higher = keep.
+        sparsity: Share of all weights that is removed, in ``[0, 1)``.
+        rule: ``"uniform"``, ``"erk"`` or ``"global"``.
+
+    Returns:
+        The mask, and the number of weights that each layer keeps.
+
+    Raises:
+        BudgetError: If a layer would keep no weight.
+        UnknownNameError: If there is no such rule.
+    """
+    if rule == GLOBAL:
+        masks = _cut_globally(scores, sparsity)
+    else:
+        counts = allocate({name: score.shape for name, score in scores.items()}, sparsity, rule)
+        masks = {name: select_top(score, counts[name]) for name, score in scores.items()}
+    return WeightMask(masks), {name: int(mask.sum()) for name, mask in masks.items()}
+
+
+def shrink(counts: Mapping[str, int], budget: int) -> dict[str, int]:
+    """Scale the layers' counts down to a smaller budget, all by the same factor."""
+    total = sum(counts.values())
+    quotas = {name: Fraction(count * budget, total) for name, count in counts.items()}
+    return _largest_remainder(quotas, budget)
+
+
+def _cut_globally(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    flat = torch.cat([score.reshape(-1) for score in scores.values()])
+    keep = select_top(flat, flat.numel() - num_removed(flat.numel(), sparsity))
+    parts = keep.split([score.numel() for score in scores.values()])
+    masks = {
+        name: part.view(score.shape)
+        for (name, score), part in zip(scores.items(), parts, strict=True)
+    }
+    for name, mask in masks.items():
+        _require_nonempty(name, int(mask.sum()), mask.numel(), sparsity)
+    return masks
+
+
+def _require_nonempty(name: str, count: int, size: int, sparsity: float) -> None:
+    if count == 0:
+        raise BudgetError(
+            f"weight_sparsity {sparsity} leaves layer {name!r} without any of its {size} weights; "
+            "choose a lower weight_sparsity or allocation='erk'"
+        )
+
+
+def _capped_quotas(
+    density: dict[str, Fraction], sizes: dict[str, int], budget: int
+) -> dict[str, Fraction]:
+    full: dict[str, Fraction] = {}
+    while True:
+        rest = [name for name in sizes if name not in full]
+        demand = sum((density[name] * sizes[name] for name in rest), Fraction(0))
+        left = budget - sum(full.values())
+        scale = left / demand if demand else Fraction(0)
+        over = [name for name in rest if density[name] * scale >= 1]
+        if not over:
+            return full | {name: density[name] * scale * sizes[name] for name in rest}
+        full |= {name: Fraction(sizes[name]) for name in over}
+
+
+def _largest_remainder(quotas: dict[str, Fraction], total: int) -> dict[str, int]:
+    counts = {name: math.floor(quota) for name, quota in quotas.items()}
+    missing = total - sum(counts.values())
+    by_remainder = sorted(quotas, key=lambda name: counts[name] - quotas[name])
+    for name in by_remainder[:missing]:
+        counts[name] += 1
+    return counts

@@ -1,0 +1,267 @@
+"""``find``: from a model and a graph to a ticket with its evidence."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from fastglt.cost import count_macs, num_parameters
+from fastglt.data.validate import validate
+from fastglt.errors import InputError
+from fastglt.gating import apply_weight_mask, check_model, keep_edges
+from fastglt.search.base import SearchContext, SearchResult, get_method
+from fastglt.search.denoiser import edge_groups
+from fastglt.settings import Settings, resolve_settings
+from fastglt.ticket import Ticket
+from fastglt.training.callback import Callback
+from fastglt.training.features import with_sparse_features
+from fastglt.training.loop import Fit, FitConfig, clone_state, fit, predict
+from fastglt.training.task import NodeClassification
+from fastglt.training.teacher import Objective, Teacher
+
+
+def find(
+    model: nn.Module,
+    data: Data,
+    *,
+    edge_sparsity: float = 0.0,
+    weight_sparsity: float = 0.0,
+    method: str = "fastglt",
+    preset: str = "default",
+    seed: int = 0,
+    init: Mapping[str, Tensor] | None = None,
+    recover: str = "rewind",
+    callback: Callback | None = None,
+    **settings: Any,
+) -> Ticket:
+    """Find a graph lottery ticket: a subset of edges and weights, and evidence of its worth.
+
+    The model is trained densely (it is the baseline, and the teacher if one is asked for), masks
+    are searched, the model is reset to its initial weights and retrained under the masks. The
+    epoch and the masks are chosen on validation; the test nodes are read once, at the end.
+
+    ``model`` and ``data`` are not changed. With the same seed on the same machine the result is
+    the same.
+
+    Args:
+        model: Any module called as ``model(x, edge_index)`` that returns
+            ``[num_nodes, num_classes]`` logits. Its weights are the initialisation to rewind to,
+            unless ``init`` is given or ``recover="finetune"``: then it counts as trained already
+            and is not trained densely or pre-trained again.
+        data: A graph with ``x``, ``y``, ``edge_index``, ``train_mask``, ``val_mask``; with
+            ``test_mask`` the test metric is reported too. Taken as given: normalise features
+            before.
+        edge_sparsity: Share of the prunable edge groups to remove, in ``[0, 1)``.
+        weight_sparsity: Share of the prunable weights to remove, in ``[0, 1)``.
+        method: Search method: ``"fastglt"``, ``"one-shot"`` or ``"random"``.
+        preset: ``"default"`` or ``"paper"``: defaults of all other settings.
+        seed: Seed of everything random.
+        init: The state dict that a trained ``model`` started from.
+        recover: ``"rewind"`` retrains from the initial weights; ``"finetune"`` goes on from the
+            searched ones, for models whose initialisation was not kept. Only the former gives a
+            lottery ticket.
+        callback: Is told of every phase and step.
+        settings: Any other field of :class:`fastglt.Settings`.
+
+    Raises:
+        InputError: If an argument, the graph or the model cannot be used; its subclasses say
+            which.
+        NonFiniteLossError: If a loss becomes NaN or infinite.
+    """
+    resolved = resolve_settings(
+        {
+            "edge_sparsity": edge_sparsity,
+            "weight_sparsity": weight_sparsity,
+            "method": method,
+            "preset": preset,
+            "seed": seed,
+            "recover": recover,
+            **settings,
+        }
+    )
+    if init is not None and recover == "finetune":
+        raise InputError('init is what recover="rewind" rewinds to; leave it out to fine-tune')
+    return _Finder(model, data, resolved, init, callback or Callback()).run()
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """The dense model that everything is compared with."""
+
+    state: dict[str, Tensor]
+    out: Tensor
+    val_metric: float
+    epochs: int
+
+
+class _Finder:
+    """One run of :func:`find`; methods are its stages, in order."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        settings: Settings,
+        init: Mapping[str, Tensor] | None,
+        callback: Callback,
+    ) -> None:
+        num_classes = validate(data)
+        get_method(settings.method)
+        check_model(model)
+        self.settings = settings
+        self.callback = callback
+        self.original, self.given_data = model, data
+        self.pretrained = init is not None or settings.recover == "finetune"
+        self.model = copy.deepcopy(model)
+        self.init_state = _checked_init(self.model, init)
+        self.task = _checked_task(self.model, data, num_classes)
+        self.data = with_sparse_features(self.model, data, self.task) if (
+            settings.sparse_features
+        ) else data
+        self.groups = edge_groups(data)
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> Ticket:
+        """All stages."""
+        start = time.perf_counter()
+        with self._timed("dense"):
+            dense = self._train_dense()
+        objective = self._objective(dense)
+        with self._timed("search"):
+            result = self._search(objective)
+        with self._timed("retrain"):
+            retrained = self._retrain(objective, result)
+        metrics = self._metrics(dense, result, retrained)
+        self.seconds["total"] = time.perf_counter() - start
+        return Ticket.create(
+            self.original,
+            self.given_data,
+            edge_keep=result.edge_mask.edges,
+            weight_masks=dict(result.weight_mask),
+            init_state=self.init_state,
+            trained_state=retrained.state,
+            metrics=metrics | {"seconds": self.seconds},
+            settings=self.settings.model_dump(),
+            history=result.history,
+        )
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
+
+    def _train_dense(self) -> _Dense:
+        task_only = Objective(self.task)
+        epochs = 0
+        if not self.pretrained:
+            config = self._fit_config(self.settings.dense_epochs)
+            epochs = fit(
+                self.model, self.data, task_only, config,
+                seed=self.settings.seed, phase="dense", callback=self.callback,
+            ).epochs
+        out = predict(self.model, self.data, task_only)
+        val_metric = self.task.metric(out, self.data, "val")
+        return _Dense(clone_state(self.model), out, val_metric, epochs)
+
+    def _objective(self, dense: _Dense) -> Objective:
+        settings = self.settings
+        if settings.teacher == "none":
+            return Objective(self.task)
+        teacher = Teacher(dense.out, settings.teacher_weight, settings.teacher_temperature)
+        return Objective(self.task, teacher)
+
+    def _search(self, objective: Objective) -> SearchResult:
+        if not self.pretrained:
+            self.model.load_state_dict(self.init_state)
+        context = SearchContext(
+            self.model,
+            self.data,
+            self.groups,
+            objective,
+            self.settings,
+            self.pretrained,
+            torch.Generator().manual_seed(self.settings.seed),
+            self.callback,
+        )
+        return get_method(self.settings.method).search(context)
+
+    def _retrain(self, objective: Objective, result: SearchResult) -> Fit:
+        rewinds = self.settings.recover == "rewind"
+        state = self.init_state if rewinds else result.state
+        self.model.load_state_dict(apply_weight_mask(state, result.weight_mask))
+        return fit(
+            self.model,
+            keep_edges(self.data, result.edge_mask.edges),
+            objective,
+            self._fit_config(self.settings.retrain_epochs),
+            seed=self.settings.seed,
+            phase="retrain" if rewinds else "finetune",
+            mask=result.weight_mask,
+            callback=self.callback,
+        )
+
+    def _metrics(self, dense: _Dense, result: SearchResult, retrained: Fit) -> dict[str, Any]:
+        kept = keep_edges(self.data, result.edge_mask.edges)
+        out = predict(self.model, kept, Objective(self.task))
+        metrics: dict[str, Any] = {
+            "metric": self.task.metric_name,
+            "edge_sparsity": result.edge_mask.sparsity,
+            "weight_sparsity": result.weight_mask.sparsity,
+            "val_dense": dense.val_metric,
+            "val_ticket": retrained.val_metric,
+            "test_dense": None,
+            "test_ticket": None,
+            "macs_dense": count_macs(self.model, self.data, self.task),
+            "macs_ticket": count_macs(self.model, kept, self.task, result.weight_mask),
+            "params_dense": num_parameters(self.model),
+            "params_ticket": num_parameters(self.model, result.weight_mask),
+            "edges_dense": self.given_data.num_edges,
+            "edges_ticket": kept.num_edges,
+            "epochs": {
+                "dense": dense.epochs, "search": result.epochs, "retrain": retrained.epochs
+            },
+            "best_retrain_epoch": retrained.best_epoch,
+            "features": "sparse" if self.data is not self.given_data else "dense",
+        }
+        if "test_mask" in self.data:
+            metrics["test_dense"] = self.task.metric(dense.out, self.data, "test")
+            metrics["test_ticket"] = self.task.metric(out, self.data, "test")
+        return metrics | result.metrics
+
+    def _fit_config(self, epochs: int) -> FitConfig:
+        settings = self.settings
+        return FitConfig(epochs, settings.lr, settings.weight_decay, settings.patience)
+
+
+def _checked_init(model: nn.Module, init: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """The state to rewind to, as a copy that fits the model."""
+    state = clone_state(model)
+    if init is None:
+        return state
+    if set(init) != set(state):
+        different = sorted(set(init) ^ set(state))[0]
+        raise InputError(f"init must have the model's state dict keys (differs in {different!r})")
+    for name, tensor in init.items():
+        if tensor.shape != state[name].shape:
+            raise InputError(
+                f"init[{name!r}] must have shape {list(state[name].shape)} "
+                f"(got {list(tensor.shape)})"
+            )
+    return {name: init[name].detach().clone() for name in state}
+
+
+def _checked_task(model: nn.Module, data: Data, num_classes: int) -> NodeClassification:
+    """The task, after one call of the model to see that its output is usable."""
+    objective = Objective(NodeClassification(num_classes))
+    out = predict(model, data, objective)
+    objective.task.check_output(out, data)
+    return NodeClassification(out.size(-1))

@@ -1,0 +1,69 @@
+"""Every exception that fastglt raises on purpose.
+
+All derive from :class:`FastGLTError`, so one ``except`` clause catches them. Those that are
+caused by what the caller passed in also derive from :class:`ValueError`; the command line turns
+:class:`InputError` into exit code 2 and every other :class:`FastGLTError` into exit code 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FastGLTError(Exception):
+    """Base class of all exceptions of this package."""
+
+
+class InputError(FastGLTError, ValueError):
+    """What was passed in cannot be used; the message says what was expected and what was found."""
+
+
+class BudgetError(InputError):
+    """A sparsity is out of range or would leave a layer or the graph empty."""
+
+
+class GraphError(InputError):
+    """The graph is malformed: indices, features, labels or masks."""
+
+
+class ModelError(InputError):
+    """The model cannot be searched: cached normalisation, wrong output shape, nothing to prune."""
+
+
+class UnknownNameError(InputError):
+    """A dataset, model, method or preset of that name does not exist.
+
+    Args:
+        kind: What was looked up, e.g. ``"dataset"``.
+        name: The name that was given.
+        available: The names that exist.
+    """
+
+    def __init__(self, kind: str, name: str, available: Iterable[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.available = tuple(sorted(available))
+        nearest = difflib.get_close_matches(name.lower(), self.available, n=1, cutoff=0.5)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        super().__init__(f"unknown {kind} {name!r}{hint} (available: {', '.join(self.available)})")
+
+
+class DatasetNotFoundError(FastGLTError):
+    """A dataset is in none of the places that were tried; the message lists them all."""
+
+
+class OutputPathError(InputError):
+    """An output path cannot be written."""
+
+
+class TicketFileError(InputError):
+    """A ticket file is damaged, truncated, of another format or of an unknown schema version."""
+
+
+class TicketMismatchError(InputError):
+    """A ticket does not belong to this graph or model; the message names the difference."""
+
+
+class NonFiniteLossError(FastGLTError):
+    """The loss became NaN or infinite; the message names epoch and settings."""

@@ -1,0 +1,15 @@
+"""The size of a named backbone. Importing this module imports neither torch nor PyG."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class BackboneConfig(BaseModel):
+    """Width, depth and dropout of a named backbone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hidden: int = Field(512, ge=1, description="hidden channels")
+    layers: int = Field(2, ge=1, description="number of convs")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout between layers")

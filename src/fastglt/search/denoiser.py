@@ -1,0 +1,336 @@
+"""Gradual denoising around anyone's training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from fastglt import scores
+from fastglt.errors import BudgetError, InputError
+from fastglt.gating import check_model, edge_gradient, keep_edges, prunable_weights, sum_over_groups
+from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity
+from fastglt.schedules import cosine_swap_fraction, warmup_sparsity
+from fastglt.search.swap import EdgeDenoiser, WeightDenoiser
+from fastglt.settings import DenoiseConfig
+from fastglt.ticket import Ticket
+from fastglt.training.loop import clone_state
+
+ScoreFunction = Callable[[Tensor, Tensor], Tensor]
+"""``score(edge_index, edge_weight)`` on the whole graph returns a scalar loss."""
+Metric = float | Callable[[], float]
+
+
+@dataclass(frozen=True)
+class SwapEvent:
+    """One denoising event.
+
+    Attributes:
+        step: Training step after which it happened, from 1.
+        share: Share of the kept components that the schedule asked to swap.
+        edges_swapped: Edge groups regrown.
+        weights_swapped: Weights regrown.
+        edge_sparsity: Edge sparsity afterwards.
+        weight_sparsity: Weight sparsity afterwards.
+        edge_overlap: Share of the kept edge groups that the one-shot cut kept too.
+        weight_overlap: Share of the kept weights that the one-shot cut kept too.
+        metric: Metric of the masks before the event, if one was given.
+    """
+
+    step: int
+    share: float
+    edges_swapped: int
+    weights_swapped: int
+    edge_sparsity: float
+    weight_sparsity: float
+    edge_overlap: float
+    weight_overlap: float
+    metric: float | None
+
+
+@dataclass(frozen=True)
+class MaskSnapshot:
+    """Masks with the metric they reached and the weights that reached it."""
+
+    step: int
+    metric: float
+    edge_mask: EdgeMask
+    weight_mask: WeightMask
+    state: dict[str, Tensor]
+
+
+class Denoiser:
+    """One-shot cut, then gradual denoising, around a training loop of the caller's.
+
+    Creating it cuts the model's weights by magnitude and the graph's edges by ``edge_score``.
+    Each call of :meth:`step` after an optimizer step counts one step; every ``config.interval``
+    steps a share of the kept components that shrinks to 0 is swapped for pruned ones.
+
+    Example::
+
+        pruner = fastglt.Denoiser(model, optimizer, data, edge_sparsity=0.5, steps=150)
+        for _ in range(150):
+            loss = criterion(model(data.x, pruner.edge_index), ...)
+            optimizer.zero_grad(); loss.backward(); optimizer.step()
+            pruner.step(score=lambda edge_index, edge_weight: ..., metric=validate)
+        ticket = pruner.ticket()
+
+    Args:
+        model: The model; its pruned weights are held at 0 from now on.
+        optimizer: The optimizer that holds the model's parameters.
+        data: The graph; it is not changed.
+        steps: Number of training steps that denoising takes.
+        edge_sparsity: Share of the prunable edge groups to remove, in ``[0, 1)``.
+        weight_sparsity: Share of the prunable weights to remove, in ``[0, 1)``.
+        config: Interval, allocation and the rest of the schedule.
+        init: The initial state dict to rewind to; ``None`` takes the model's state as it is now.
+        edge_score: ``[num_edges]`` scores for the one-shot cut of the edges, higher = keep;
+            ``None`` cuts by degree. The edges of a group are averaged.
+        edge_gate: ``[num_groups]`` trained gates that are in ``optimizer``: edges are then
+            dropped by ``|gate|`` instead of by the gradient of unit gates.
+
+    Raises:
+        BudgetError: If a sparsity is out of range or leaves a layer or the graph empty.
+        ModelError: If the model cannot be searched, see :func:`fastglt.gating.check_model`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        data: Data,
+        *,
+        steps: int,
+        edge_sparsity: float = 0.0,
+        weight_sparsity: float = 0.0,
+        config: DenoiseConfig | None = None,
+        init: Mapping[str, Tensor] | None = None,
+        edge_score: Tensor | None = None,
+        edge_gate: nn.Parameter | None = None,
+    ) -> None:
+        check_model(model)
+        if steps < 0:
+            raise InputError(f"steps must be at least 0 (got {steps})")
+        self.config = config or DenoiseConfig()
+        self.steps = steps
+        self._targets = (
+            check_sparsity(edge_sparsity, "edge_sparsity"),
+            check_sparsity(weight_sparsity, "weight_sparsity"),
+        )
+        self._model = model
+        self._data = data
+        self._init = dict(init) if init is not None else clone_state(model)
+        self.groups = edge_groups(data)
+        start = self._sparsity_after(0)
+        self._edges = EdgeDenoiser(
+            self.groups, start[0], self._initial_score(edge_score), edge_gate, optimizer
+        )
+        self._weights = WeightDenoiser(
+            prunable_weights(model), optimizer, start[1], self.config.allocation
+        )
+        self._edge_gate = edge_gate
+        self._one_shot = (self._edges.mask, self._weights.mask)
+        self._num_steps = 0
+        self._num_events = 0
+        self._best: MaskSnapshot | None = None
+        self._warned = False
+        self._view: Data | None = None
+        self.history: list[SwapEvent] = []
+
+    @property
+    def edge_mask(self) -> EdgeMask:
+        """The current edge mask."""
+        return self._edges.mask
+
+    @property
+    def weight_mask(self) -> WeightMask:
+        """The current weight mask."""
+        return self._weights.mask
+
+    @property
+    def data(self) -> Data:
+        """The graph with the kept edges only; nodes keep their numbers."""
+        if self._view is None:
+            self._view = keep_edges(self._data, self.edge_mask.edges)
+        return self._view
+
+    @property
+    def edge_index(self) -> Tensor:
+        """``[2, num_kept_edges]``, the kept edges in their given order."""
+        edge_index: Tensor = self.data.edge_index
+        return edge_index
+
+    @property
+    def due(self) -> bool:
+        """Whether the next :meth:`step` uses ``score`` and evaluates a callable ``metric``."""
+        step = self._num_steps + 1
+        return step % self.config.interval == 0 or step == self.steps
+
+    def step(
+        self, score: ScoreFunction | None = None, metric: Metric | None = None
+    ) -> SwapEvent | None:
+        """Count one training step; swap if it is time. Call it after ``optimizer.step()``.
+
+        Args:
+            score: Called as ``score(edge_index, edge_weight)`` with the whole graph on steps that
+                swap edges; returns the scalar loss whose gradient says which edges help. Without
+                it edges are chosen by degree alone.
+            metric: Validation metric of the current masks, higher = better, or a function that
+                computes it, called only where :attr:`due`. The best masks at the target sparsity
+                are kept; without it the last ones.
+
+        Returns:
+            The event, if components were swapped.
+
+        Raises:
+            InputError: If called more than ``steps`` times or with a metric that is NaN.
+        """
+        if self._num_steps >= self.steps:
+            raise InputError(f"step() was called more than steps={self.steps} times")
+        due = self.due
+        self._num_steps += 1
+        if -self._num_steps % self.config.interval < self.config.accumulation:
+            self._weights.accumulate()
+        value = metric() if callable(metric) and due else metric
+        number = None if callable(value) or value is None else float(value)
+        if number is not None:
+            self._offer(number)
+        if self._num_steps % self.config.interval == 0 and self._num_steps < self.steps:
+            return self._swap(score, number)
+        return None
+
+    def best(self) -> MaskSnapshot:
+        """The masks with the best metric at the target sparsity, else the current ones."""
+        if self._best is not None:
+            return self._best
+        return self._snapshot(math.nan)
+
+    def detach(self) -> None:
+        """Stop holding pruned weights at 0, e.g. to train the model densely again."""
+        self._edges.remove()
+        self._weights.remove()
+
+    def ticket(self) -> Ticket:
+        """The ticket of the best masks, with the weights that reached the metric.
+
+        Raises:
+            BudgetError: If sparsity warm-up has not reached the target yet.
+        """
+        if not self._at_target():
+            raise BudgetError(
+                "the masks have not reached the target sparsity yet: let the loop run for more "
+                f"steps or lower warmup_events (got {self.config.warmup_events})"
+            )
+        best = self.best()
+        metrics = {
+            "edge_sparsity": best.edge_mask.sparsity,
+            "weight_sparsity": best.weight_mask.sparsity,
+        }
+        if self._best is not None:
+            metrics["val_search"] = best.metric
+        return Ticket.create(
+            self._model,
+            self._data,
+            edge_keep=best.edge_mask.edges,
+            weight_masks=dict(best.weight_mask),
+            init_state=self._init,
+            trained_state=best.state,
+            metrics=metrics,
+            settings={"method": "denoiser", "recover": "none", "steps": self.steps}
+            | {"edge_sparsity": self._targets[0], "weight_sparsity": self._targets[1]}
+            | self.config.model_dump(),
+            history=[asdict(event) for event in self.history],
+        )
+
+    def _initial_score(self, edge_score: Tensor | None) -> Tensor:
+        if edge_score is None:
+            return scores.unit_gate(None, self.groups, EdgeMask.full(self.groups).keep)
+        if edge_score.shape != (self.groups.num_edges,):
+            raise InputError(
+                f"edge_score must have shape [{self.groups.num_edges}], one score an edge "
+                f"(got {list(edge_score.shape)})"
+            )
+        sizes = sum_over_groups(torch.ones_like(edge_score), self.groups)
+        return sum_over_groups(edge_score, self.groups) / sizes
+
+    def _sparsity_after(self, event: int) -> tuple[float, float]:
+        edges, weights = (
+            warmup_sparsity(event, self.config.warmup_events, target, self.config.warmup_start)
+            for target in self._targets
+        )
+        return edges, weights
+
+    def _at_target(self) -> bool:
+        return self._num_events >= self.config.warmup_events
+
+    def _offer(self, metric: float) -> None:
+        if math.isnan(metric):
+            raise InputError("metric must be a number (got nan)")
+        if self._at_target() and (self._best is None or metric > self._best.metric):
+            self._best = self._snapshot(metric)
+
+    def _snapshot(self, metric: float) -> MaskSnapshot:
+        state = clone_state(self._model)
+        return MaskSnapshot(self._num_steps, metric, self.edge_mask, self.weight_mask, state)
+
+    def _swap(self, score: ScoreFunction | None, metric: float | None) -> SwapEvent:
+        self._num_events += 1
+        share = cosine_swap_fraction(self._num_steps, self.steps, self.config.alpha)
+        edge_sparsity, weight_sparsity = self._sparsity_after(self._num_events)
+        edges_swapped = weights_swapped = 0
+        if self._targets[0] > 0:
+            drop, grow = self._edge_scores(score)
+            edges_swapped = self._edges.swap(share, edge_sparsity, drop, grow)
+            self._view = None
+        if self._targets[1] > 0:
+            weights_swapped = self._weights.swap(share, weight_sparsity)
+        event = SwapEvent(
+            self._num_steps,
+            share,
+            edges_swapped,
+            weights_swapped,
+            self.edge_mask.sparsity,
+            self.weight_mask.sparsity,
+            _overlap([(self.edge_mask.keep, self._one_shot[0].keep)]),
+            _overlap([(self.weight_mask[name], old) for name, old in self._one_shot[1].items()]),
+            metric,
+        )
+        self.history.append(event)
+        return event
+
+    def _edge_scores(self, score: ScoreFunction | None) -> tuple[Tensor, Tensor]:
+        keep = self.edge_mask.keep
+        if score is None:
+            if not self._warned:
+                warnings.warn(_NO_SCORE, stacklevel=4)
+                self._warned = True
+            by_degree = scores.unit_gate(None, self.groups, keep)
+            return by_degree, by_degree
+        gradient = edge_gradient(score, self._data.edge_index, self.groups, keep)
+        if self._edge_gate is not None:
+            return scores.trained_gate(self._edge_gate, gradient, self.groups, keep)
+        combined = scores.unit_gate(gradient, self.groups, keep)
+        return combined, combined
+
+
+def edge_groups(data: Data) -> EdgeGroups:
+    """The edge groups of a graph; edge weights that differ by direction make it directed."""
+    return EdgeGroups.from_edge_index(data.edge_index, data.num_nodes, data.get("edge_weight"))
+
+
+_NO_SCORE = (
+    "step() was given no score=, so edges are dropped and regrown by degree alone; pass a loss on "
+    "the whole graph to choose them by what they are worth"
+)
+
+
+def _overlap(pairs: list[tuple[Tensor, Tensor]]) -> float:
+    kept = sum(int(now.sum()) for now, _ in pairs)
+    common = sum(int((now & before).sum()) for now, before in pairs)
+    return common / kept if kept else 1.0

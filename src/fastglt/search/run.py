@@ -1,0 +1,180 @@
+"""Pre-training, the one-shot cut and the denoising loop that the methods are made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from fastglt import scores
+from fastglt.gating import edge_gradient
+from fastglt.masks import EdgeMask
+from fastglt.search.base import SearchContext, SearchResult
+from fastglt.search.denoiser import Denoiser
+from fastglt.search.regularizers import gate_penalty
+from fastglt.training.loop import make_optimizer, train_step
+from fastglt.training.seeding import seeded
+
+GATE_NOISE = 1e-4
+"""Standard deviation of the noise that trained gates start with, around 1 (FastGLT's code)."""
+GATE_FLOOR = 1e-4
+"""Trained gates act as at least this, since negative edge weights break GCN normalisation."""
+
+
+@dataclass
+class SearchRun:
+    """A model in training, with the gates of its edges if they are trained.
+
+    Attributes:
+        context: What the method was given.
+        optimizer: Trains the model and the gates.
+        gate: ``[num_groups]`` trained gates, or ``None`` where gates are units.
+        denoiser: Holds the masks.
+    """
+
+    context: SearchContext
+    optimizer: torch.optim.Optimizer
+    gate: nn.Parameter | None
+    denoiser: Denoiser
+
+    def score(self, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+        """The training loss on the whole graph as a function of its edges' gates."""
+        context, gate = self.context, edge_weight
+        if self.gate is not None:
+            floored = self.gate.detach().clamp_min(GATE_FLOOR)
+            gate = edge_weight * context.groups.to_edges(floored, 1.0)
+        context.model.eval()
+        out = context.objective.task.forward(context.model, context.data, gate)
+        return context.objective(out, context.data)
+
+    @torch.no_grad()
+    def val_metric(self) -> float:
+        """Validation metric of the model on the kept graph."""
+        context, data = self.context, self.denoiser.data
+        context.model.eval()
+        gate = _edge_gate(context, self.gate, self.denoiser.edge_mask)
+        out = context.objective.task.forward(context.model, data, gate)
+        return context.objective.task.metric(out, data, "val")
+
+
+def cut(context: SearchContext, steps: int) -> SearchRun:
+    """Pre-train the context's model and cut weights and edges to the target sparsities.
+
+    Args:
+        context: What the method was given.
+        steps: Denoising steps that are going to follow.
+    """
+    settings = context.settings
+    gate = _new_gate(context)
+    gates = () if gate is None else (gate,)
+    optimizer = make_optimizer(context.model, settings.lr, settings.weight_decay, gates)
+    full = EdgeMask.full(context.groups)
+    epochs = 0 if context.pretrained else settings.pretrain_epochs
+    if epochs:
+        context.callback.on_phase_start("pretrain", epochs)
+    with seeded(settings.seed):
+        for epoch in range(1, epochs + 1):
+            _train(context, optimizer, context.data, gate, full, f"pretrain epoch {epoch}")
+            context.callback.on_step("pretrain", epoch, None)
+    if epochs:
+        context.callback.on_phase_end("pretrain")
+    denoiser = Denoiser(
+        context.model,
+        optimizer,
+        context.data,
+        steps=steps,
+        edge_sparsity=settings.edge_sparsity,
+        weight_sparsity=settings.weight_sparsity,
+        config=settings,
+        edge_score=context.groups.to_edges(_one_shot_score(context, gate), 0.0),
+        edge_gate=gate,
+    )
+    return SearchRun(context, optimizer, gate, denoiser)
+
+
+def denoise(run: SearchRun) -> None:
+    """Train on the kept graph and swap, until the denoiser's steps are done."""
+    context, denoiser = run.context, run.denoiser
+    context.callback.on_phase_start("denoise", denoiser.steps)
+    with seeded(context.settings.seed + 1):
+        for step in range(1, denoiser.steps + 1):
+            where = f"denoise step {step}"
+            _train(context, run.optimizer, denoiser.data, run.gate, denoiser.edge_mask, where)
+            due = denoiser.due
+            metric = run.val_metric() if due else None
+            denoiser.step(score=run.score, metric=metric)
+            context.callback.on_step("denoise", step, metric)
+    context.callback.on_phase_end("denoise")
+
+
+def result_of(run: SearchRun) -> SearchResult:
+    """The best masks of a run."""
+    context, denoiser = run.context, run.denoiser
+    denoiser.detach()
+    best = denoiser.best()
+    pretrain = 0 if context.pretrained else context.settings.pretrain_epochs
+    return SearchResult(
+        best.edge_mask,
+        best.weight_mask,
+        epochs=pretrain + denoiser.steps,
+        state=best.state,
+        history=[asdict(event) for event in denoiser.history],
+        metrics={"best_search_step": best.step},
+    )
+
+
+def _new_gate(context: SearchContext) -> nn.Parameter | None:
+    if context.settings.edge_score != "trained-gate" or context.settings.edge_sparsity == 0:
+        return None
+    noise = torch.randn(context.groups.num_groups, generator=context.generator)
+    return nn.Parameter(1 + GATE_NOISE * noise.to(context.groups.index.device))
+
+
+def _edge_gate(
+    context: SearchContext, gate: nn.Parameter | None, mask: EdgeMask
+) -> Tensor | None:
+    """``[num_kept_edges]`` factors of the kept edges, or ``None`` where gates are units."""
+    if gate is None:
+        return None
+    return context.groups.to_edges(gate.clamp_min(GATE_FLOOR), 1.0)[mask.edges]
+
+
+def _train(
+    context: SearchContext,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
+    gate: nn.Parameter | None,
+    mask: EdgeMask,
+    where: str,
+) -> None:
+    settings = context.settings
+    context.model.train()
+    out = context.objective.task.forward(context.model, data, _edge_gate(context, gate, mask))
+    loss = context.objective(out, data)
+    if gate is not None:
+        loss = loss + gate_penalty(gate, settings.edge_l1, settings.edge_diversity)
+    train_step(context.model, optimizer, loss, where)
+
+
+def _one_shot_score(context: SearchContext, gate: nn.Parameter | None) -> Tensor:
+    """``[num_groups]`` scores of the one-shot cut.
+
+    Trained gates without any pre-training differ by their initial noise only, so the cut is then
+    random, as in the publication.
+    """
+    groups, settings = context.groups, context.settings
+    if gate is not None:
+        return gate.detach().abs()
+    if settings.edge_sparsity == 0:
+        return torch.zeros(groups.num_groups, device=groups.index.device)
+
+    def loss(_: Tensor, edge_weight: Tensor) -> Tensor:
+        context.model.eval()
+        out = context.objective.task.forward(context.model, context.data, edge_weight)
+        return context.objective(out, context.data)
+
+    keep = EdgeMask.full(groups).keep
+    gradient = edge_gradient(loss, context.data.edge_index, groups, keep)
+    return scores.unit_gate(gradient, groups, keep)

@@ -1,0 +1,170 @@
+"""One denoising event: which components are dropped and which are regrown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fastglt import scores
+from fastglt.allocation import GLOBAL, allocate, cut_weights, shrink
+from fastglt.gating import WeightGate, clear_moments
+from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity, num_removed, select_top
+from fastglt.errors import BudgetError
+
+
+def swap(keep: Tensor, drop_score: Tensor, grow_score: Tensor, share: float, target: int) -> Tensor:
+    """Exchange the worst kept components for the best pruned ones.
+
+    ``floor(share * kept)`` components are dropped, more if that many must go to reach ``target``,
+    and as many regrown among those that were pruned before as leave ``target`` kept.
+
+    Args:
+        keep: Mask of any shape.
+        drop_score: Of the shape of ``keep``; the lowest kept ones are dropped.
+        grow_score: Of the shape of ``keep``; the highest pruned ones are regrown.
+        share: Share of the kept components to swap, in ``[0, 1]``.
+        target: Number of components kept afterwards, at most as many as now.
+
+    Returns:
+        The new mask, a new tensor.
+    """
+    kept = int(keep.sum())
+    num_grown = min(int(share * kept), keep.numel() - kept, target)
+    num_dropped = kept - target + num_grown
+    num_grown = target - (kept - num_dropped)
+    survivors = select_top(drop_score.masked_fill(~keep, -torch.inf), kept - num_dropped)
+    grown = select_top(grow_score.masked_fill(keep, -torch.inf), num_grown)
+    return survivors | grown
+
+
+class WeightDenoiser:
+    """Drops weights by magnitude and regrows them by the gradient of the last steps.
+
+    Regrown weights start from 0 (FastGLT, arXiv 2412.07605; RigL, arXiv 1911.11134).
+
+    Args:
+        parameters: The prunable parameters by name.
+        optimizer: The optimizer that trains them.
+        sparsity: Sparsity of the one-shot cut.
+        allocation: Rule that shares the budget among layers.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        sparsity: float,
+        allocation: str,
+    ) -> None:
+        self._parameters = dict(parameters)
+        self._allocation = allocation
+        mask, self._counts = cut_weights(scores.magnitude(self._parameters), sparsity, allocation)
+        self._gate = WeightGate(self._parameters, optimizer, mask)
+        self._gradients: dict[str, Tensor] = {}
+
+    @property
+    def mask(self) -> WeightMask:
+        """The current mask."""
+        return self._gate.mask
+
+    def accumulate(self) -> None:
+        """Add the current gradients to those that the next swap regrows by."""
+        for name, parameter in self._parameters.items():
+            if parameter.grad is None:
+                continue
+            if name in self._gradients:
+                self._gradients[name] += parameter.grad
+            else:
+                self._gradients[name] = parameter.grad.clone()
+
+    def swap(self, share: float, sparsity: float) -> int:
+        """Swap ``share`` of each layer's kept weights; return how many were regrown."""
+        self._counts = self._next_counts(sparsity)
+        masks = {}
+        for name, parameter in self._parameters.items():
+            magnitude = parameter.detach().abs()
+            gradient = self._gradients.get(name, torch.zeros_like(magnitude)).abs()
+            masks[name] = swap(
+                self.mask[name], magnitude, gradient, share, self._counts[name]
+            )
+        grown = sum(int((masks[name] & ~self.mask[name]).sum()) for name in masks)
+        self._gate.update(WeightMask(masks))
+        self._gradients = {}
+        return grown
+
+    def remove(self) -> None:
+        """Stop enforcing the mask."""
+        self._gate.remove()
+
+    def _next_counts(self, sparsity: float) -> dict[str, int]:
+        shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
+        if self._allocation == GLOBAL:
+            total = self.mask.num_weights
+            return shrink(self._counts, total - num_removed(total, sparsity))
+        return allocate(shapes, sparsity, self._allocation)
+
+
+class EdgeDenoiser:
+    """Drops and regrows edge groups by their scores.
+
+    Args:
+        groups: The graph's edge groups.
+        sparsity: Sparsity of the one-shot cut.
+        score: ``[num_groups]`` scores of the one-shot cut, higher = keep.
+        gate: ``[num_groups]`` trained gates, if there are any: they are 0 where pruned, and
+            regrown ones start from the mean of the kept ones.
+        optimizer: The optimizer that trains the gates.
+    """
+
+    def __init__(
+        self,
+        groups: EdgeGroups,
+        sparsity: float,
+        score: Tensor,
+        gate: nn.Parameter | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> None:
+        self._groups = groups
+        self._gate = gate
+        self._optimizer = optimizer
+        keep = select_top(score, num_kept_groups(groups, sparsity))
+        self.mask = EdgeMask(groups, keep)
+        self._hook: WeightGate | None = None
+        if gate is not None and optimizer is not None:
+            self._hook = WeightGate({"gate": gate}, optimizer, WeightMask({"gate": keep}))
+
+    def swap(self, share: float, sparsity: float, drop: Tensor, grow: Tensor) -> int:
+        """Swap ``share`` of the kept groups; return how many were regrown."""
+        target = num_kept_groups(self._groups, sparsity)
+        keep = swap(self.mask.keep, drop, grow, share, target)
+        grown = keep & ~self.mask.keep
+        if self._hook is not None and self._gate is not None:
+            mean = self._gate.detach()[self.mask.keep].mean()
+            self._hook.update(WeightMask({"gate": keep}))
+            with torch.no_grad():
+                self._gate.masked_fill_(grown, float(mean))
+        self.mask = EdgeMask(self._groups, keep)
+        return int(grown.sum())
+
+    def remove(self) -> None:
+        """Stop enforcing the mask on the gates."""
+        if self._hook is not None:
+            self._hook.remove()
+
+
+def num_kept_groups(groups: EdgeGroups, sparsity: float) -> int:
+    """Number of edge groups that a sparsity keeps.
+
+    Raises:
+        BudgetError: If none would be kept although there are some.
+    """
+    check_sparsity(sparsity, "edge_sparsity")
+    kept = groups.num_groups - num_removed(groups.num_groups, sparsity)
+    if kept == 0 and groups.num_groups > 0:
+        raise BudgetError(
+            f"edge_sparsity {sparsity} leaves the graph without any of its {groups.num_groups} "
+            "prunable edge groups; choose a lower edge_sparsity"
+        )
+    return kept

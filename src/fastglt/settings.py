@@ -1,0 +1,148 @@
+"""Every setting of a search, with its default, its range and what it means.
+
+The command line, ``--config`` files, the Python API and the ticket file all use these models, so
+a setting is declared once. Importing this module imports neither torch nor PyG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fastglt.errors import BudgetError, InputError, UnknownNameError
+
+Allocation = Literal["erk", "uniform", "global"]
+EdgeScore = Literal["unit-gate", "trained-gate"]
+
+
+class DenoiseConfig(BaseModel):
+    """How masks are cut and denoised: what :class:`fastglt.Denoiser` can be told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allocation: Allocation = Field(
+        "erk", description="how the weight budget is shared among layers"
+    )
+    interval: int = Field(10, ge=1, description="steps between two swaps")
+    accumulation: int = Field(
+        3, ge=1, description="last steps of an interval whose weight gradients are averaged"
+    )
+    alpha: float = Field(0.3, ge=0, le=1, description="share of the kept components swapped first")
+    warmup_start: float = Field(
+        1.0, gt=0, le=1, description="share of the target sparsity that the one-shot cut reaches"
+    )
+    warmup_events: int = Field(
+        0, ge=0, description="swaps over which the rest of the target sparsity is reached"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> DenoiseConfig:
+        if self.accumulation > self.interval:
+            raise ValueError(
+                f"accumulation must be at most interval (got {self.accumulation} > {self.interval})"
+            )
+        if self.warmup_start < 1 and self.warmup_events == 0:
+            raise ValueError(
+                f"warmup_start={self.warmup_start} needs warmup_events of at least 1 (got 0)"
+            )
+        return self
+
+
+class Settings(DenoiseConfig):
+    """Settings of :func:`fastglt.find`. The defaults are those of the preset ``default``."""
+
+    method: str = Field("fastglt", description="search method")
+    preset: str = Field("default", description="named set of defaults")
+    edge_sparsity: float = Field(
+        0.0, ge=0, lt=1, description="share of the prunable edge groups that is removed"
+    )
+    weight_sparsity: float = Field(
+        0.0, ge=0, lt=1, description="share of the prunable weights that is removed"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of everything random")
+    recover: Literal["rewind", "finetune"] = Field(
+        "rewind", description="retrain from the initial weights, or fine-tune the searched ones"
+    )
+    dense_epochs: int = Field(200, ge=1, description="epochs of the dense run")
+    pretrain_epochs: int = Field(30, ge=0, description="epochs before the one-shot cut")
+    denoise_steps: int = Field(150, ge=0, description="training steps of gradual denoising")
+    retrain_epochs: int = Field(200, ge=1, description="epochs of retraining under the masks")
+    patience: int = Field(
+        0, ge=0, description="stop after so many epochs without a better one (0: never)"
+    )
+    lr: float = Field(0.01, gt=0, description="learning rate of Adam")
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay, on weights only")
+    teacher: Literal["none", "dense"] = Field(
+        "dense", description="whose soft predictions guide search and retraining"
+    )
+    teacher_weight: float = Field(
+        0.7, ge=0, le=1, description="share of the distillation term in the loss"
+    )
+    teacher_temperature: float = Field(
+        1.0, gt=0, description="softmax temperature of the distillation term"
+    )
+    edge_score: EdgeScore = Field(
+        "unit-gate", description="what edges are scored by: gradient of unit gates, trained gates"
+    )
+    edge_l1: float = Field(0.0, ge=0, description="L1 penalty on trained edge gates")
+    edge_diversity: float = Field(
+        0.0, ge=0, description="weight of the diversity regulariser of trained edge gates"
+    )
+    sparse_features: bool = Field(
+        True, description="multiply sparse input features as a sparse matrix where proven equal"
+    )
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    # Yue et al., AAAI 2025, GCN: 30/400/200 epochs, no teacher, uniform budgets, trained gates.
+    "paper": {
+        "allocation": "uniform",
+        "pretrain_epochs": 30,
+        "denoise_steps": 400,
+        "retrain_epochs": 200,
+        "patience": 0,
+        "interval": 20,
+        "teacher": "none",
+        "edge_score": "trained-gate",
+        "edge_l1": 1e-4,
+        "edge_diversity": 0.1,
+    },
+}
+"""Defaults by preset, as differences from :class:`Settings`."""
+
+
+def resolve_settings(given: Mapping[str, Any]) -> Settings:
+    """Fill in the defaults of the preset and check every value.
+
+    Args:
+        given: Setting name to value; settings that are missing take the preset's default.
+
+    Raises:
+        BudgetError: If a sparsity is not in ``[0, 1)``.
+        UnknownNameError: If there is no such setting or preset.
+        InputError: If another value is out of range.
+    """
+    preset = str(given.get("preset", "default"))
+    if preset not in PRESETS:
+        raise UnknownNameError("preset", preset, PRESETS)
+    for name in given:
+        if name not in Settings.model_fields:
+            raise UnknownNameError("setting", name, Settings.model_fields)
+    try:
+        return Settings(**{**PRESETS[preset], **given})
+    except ValidationError as error:
+        raise _as_input_error(error) from None
+
+
+def _as_input_error(error: ValidationError) -> InputError:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if where.endswith("_sparsity"):
+        return BudgetError(f"{where} must be in [0, 1) (got {problem['input']})")
+    message = problem["msg"].removeprefix("Value error, ")
+    if not where:
+        return InputError(message)
+    return InputError(f"{where}: {message[0].lower()}{message[1:]} (got {problem['input']!r})")

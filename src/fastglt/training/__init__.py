@@ -1,0 +1,1 @@
+"""Tasks, the training loop, the teacher, and what they report."""

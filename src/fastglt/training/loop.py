@@ -1,0 +1,150 @@
+"""The training loop that the dense run and the retraining of a ticket share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from fastglt.errors import NonFiniteLossError
+from fastglt.gating import WeightGate
+from fastglt.masks import WeightMask
+from fastglt.training.callback import Callback
+from fastglt.training.seeding import seeded
+from fastglt.training.teacher import Objective
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how fast to train."""
+
+    epochs: int
+    lr: float = 0.01
+    weight_decay: float = 5e-4
+    patience: int = 0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Outcome of :func:`fit`.
+
+    Attributes:
+        state: State dict of the best epoch.
+        best_epoch: Epoch (from 1) with the best validation metric, ties by validation loss.
+        val_metric: Validation metric of that epoch.
+        epochs: Epochs that were run.
+    """
+
+    state: dict[str, Tensor]
+    best_epoch: int
+    val_metric: float
+    epochs: int
+
+
+@dataclass
+class _Best:
+    """The best epoch so far: higher validation metric, then lower validation loss."""
+
+    epoch: int = 0
+    val_metric: float = -math.inf
+    val_loss: float = math.inf
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    def offer(self, epoch: int, val_metric: float, val_loss: Tensor, model: nn.Module) -> None:
+        loss = float(val_loss)
+        if (val_metric, -loss) > (self.val_metric, -self.val_loss):
+            self.epoch, self.val_metric, self.val_loss = epoch, val_metric, loss
+            self.state = clone_state(model)
+
+
+def clone_state(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's state dict that shares no memory with it."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def make_optimizer(
+    model: nn.Module, lr: float, weight_decay: float, gates: tuple[nn.Parameter, ...] = ()
+) -> torch.optim.Optimizer:
+    """Adam over the model's parameters, and over edge gates without weight decay."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [{"params": parameters, "weight_decay": weight_decay}]
+    if gates:
+        groups.append({"params": list(gates), "weight_decay": 0.0})
+    return torch.optim.Adam(groups, lr=lr)
+
+
+def train_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, where: str
+) -> None:
+    """One backward pass and optimizer step.
+
+    Raises:
+        NonFiniteLossError: If the loss is NaN or infinite; nothing is updated then.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        lr = optimizer.param_groups[0]["lr"]
+        raise NonFiniteLossError(f"the loss is {value} in {where} with lr={lr}; try a lower lr")
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+@torch.no_grad()
+def predict(model: nn.Module, data: Data, objective: Objective) -> Tensor:
+    """The model's output in eval mode on the edges of ``data``."""
+    model.eval()
+    return objective.task.forward(model, data)
+
+
+def fit(
+    model: nn.Module,
+    data: Data,
+    objective: Objective,
+    config: FitConfig,
+    *,
+    seed: int,
+    phase: str,
+    mask: WeightMask | None = None,
+    callback: Callback | None = None,
+) -> Fit:
+    """Train ``model`` in place and leave it with the weights of its best epoch.
+
+    The test nodes are not looked at.
+
+    Args:
+        model: The model, at the weights to start from.
+        data: The graph, with the edges to train on.
+        objective: The loss.
+        config: Epochs, learning rate, weight decay, patience.
+        seed: Seed of dropout.
+        phase: Name for callbacks and errors.
+        mask: Weights that must stay 0 if pruned.
+        callback: Is told of every epoch.
+
+    Raises:
+        NonFiniteLossError: If the loss becomes NaN or infinite.
+    """
+    callback = callback or Callback()
+    optimizer = make_optimizer(model, config.lr, config.weight_decay)
+    if mask is not None:
+        WeightGate(dict(model.named_parameters()), optimizer, mask)
+    best, epoch = _Best(), 0
+    callback.on_phase_start(phase, config.epochs)
+    with seeded(seed):
+        for epoch in range(1, config.epochs + 1):
+            model.train()
+            loss = objective(objective.task.forward(model, data), data)
+            train_step(model, optimizer, loss, f"{phase} epoch {epoch}")
+            out = predict(model, data, objective)
+            val_metric = objective.task.metric(out, data, "val")
+            best.offer(epoch, val_metric, objective.task.loss(out, data, "val"), model)
+            callback.on_step(phase, epoch, val_metric)
+            if config.patience and epoch - best.epoch >= config.patience:
+                break
+    callback.on_phase_end(phase)
+    model.load_state_dict(best.state)
+    return Fit(best.state, best.epoch, best.val_metric, epoch)

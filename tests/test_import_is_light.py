@@ -1,0 +1,50 @@
+"""Importing fastglt or asking for help must not pay for torch, PyG or matplotlib."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "torch_geometric", "matplotlib")
+
+# Prints the heavy modules on its last line, also when the program ends with SystemExit.
+PROBE = """
+import json, runpy, sys
+try:
+    {statement}
+finally:
+    print()
+    print(json.dumps([name for name in {heavy!r} if name in sys.modules]))
+"""
+
+
+def heavy_modules_after(statement: str) -> tuple[list[str], str]:
+    """Run a statement in a fresh interpreter; return the heavy modules it loaded and its output."""
+    result = subprocess.run(
+        [sys.executable, "-c", PROBE.format(statement=statement, heavy=HEAVY)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    output, _, loaded = result.stdout.rstrip("\n").rpartition("\n")
+    return json.loads(loaded), output
+
+
+def test_import_loads_nothing_heavy() -> None:
+    assert heavy_modules_after("import fastglt")[0] == []
+
+
+def test_help_loads_nothing_heavy() -> None:
+    statement = "sys.argv = ['fastglt', '--help']; runpy.run_module('fastglt', run_name='__main__')"
+    loaded, output = heavy_modules_after(statement)
+    assert "find" in output
+    assert loaded == []
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_the_probe_notices_a_heavy_import(name: str) -> None:
+    assert name in heavy_modules_after(f"import {name}")[0]
