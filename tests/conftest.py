@@ -20,9 +20,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _isolated_cache(
-    shared_cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
+def _isolated_cache(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes the user's own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTGLT_CACHE", str(tmp_path_factory.mktemp("cache")))

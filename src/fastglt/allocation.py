@@ -105,7 +105,7 @@ def shrink(counts: Mapping[str, int], budget: int) -> dict[str, int]:
 def _cut_globally(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
     flat = torch.cat([score.reshape(-1) for score in scores.values()])
     keep = select_top(flat, flat.numel() - num_removed(flat.numel(), sparsity))
-    parts = keep.split([score.numel() for score in scores.values()])
+    parts = torch.split(keep, [score.numel() for score in scores.values()])
     masks = {
         name: part.view(score.shape)
         for (name, score), part in zip(scores.items(), parts, strict=True)

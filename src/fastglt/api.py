@@ -22,9 +22,9 @@ from fastglt.search.denoiser import edge_groups
 from fastglt.settings import Settings, resolve_settings
 from fastglt.ticket import Ticket
 from fastglt.training.callback import Callback
-from fastglt.training.features import with_sparse_features
+from fastglt.training.inputs import kept_view, with_sparse_inputs
 from fastglt.training.loop import Fit, FitConfig, clone_state, fit, predict
-from fastglt.training.task import NodeClassification
+from fastglt.training.task import ADJACENCY, NodeClassification
 from fastglt.training.teacher import Objective, Teacher
 
 
@@ -123,9 +123,9 @@ class _Finder:
         self.model = copy.deepcopy(model)
         self.init_state = _checked_init(self.model, init)
         self.task = _checked_task(self.model, data, num_classes)
-        self.data = with_sparse_features(self.model, data, self.task) if (
-            settings.sparse_features
-        ) else data
+        self.data = data
+        if settings.sparse_inputs:
+            self.data = with_sparse_inputs(self.model, data, self.task)
         self.groups = edge_groups(data)
         self.seconds: dict[str, float] = {}
 
@@ -165,8 +165,13 @@ class _Finder:
         if not self.pretrained:
             config = self._fit_config(self.settings.dense_epochs)
             epochs = fit(
-                self.model, self.data, task_only, config,
-                seed=self.settings.seed, phase="dense", callback=self.callback,
+                self.model,
+                self.data,
+                task_only,
+                config,
+                seed=self.settings.seed,
+                phase="dense",
+                callback=self.callback,
             ).epochs
         out = predict(self.model, self.data, task_only)
         val_metric = self.task.metric(out, self.data, "val")
@@ -200,7 +205,7 @@ class _Finder:
         self.model.load_state_dict(apply_weight_mask(state, result.weight_mask))
         return fit(
             self.model,
-            keep_edges(self.data, result.edge_mask.edges),
+            kept_view(self.data, result.edge_mask.edges),
             objective,
             self._fit_config(self.settings.retrain_epochs),
             seed=self.settings.seed,
@@ -210,8 +215,9 @@ class _Finder:
         )
 
     def _metrics(self, dense: _Dense, result: SearchResult, retrained: Fit) -> dict[str, Any]:
-        kept = keep_edges(self.data, result.edge_mask.edges)
-        out = predict(self.model, kept, Objective(self.task))
+        keep = result.edge_mask.edges
+        out = predict(self.model, kept_view(self.data, keep), Objective(self.task))
+        kept = keep_edges(self.given_data, keep)
         metrics: dict[str, Any] = {
             "metric": self.task.metric_name,
             "edge_sparsity": result.edge_mask.sparsity,
@@ -220,17 +226,19 @@ class _Finder:
             "val_ticket": retrained.val_metric,
             "test_dense": None,
             "test_ticket": None,
-            "macs_dense": count_macs(self.model, self.data, self.task),
+            "macs_dense": count_macs(self.model, self.given_data, self.task),
             "macs_ticket": count_macs(self.model, kept, self.task, result.weight_mask),
             "params_dense": num_parameters(self.model),
             "params_ticket": num_parameters(self.model, result.weight_mask),
             "edges_dense": self.given_data.num_edges,
             "edges_ticket": kept.num_edges,
-            "epochs": {
-                "dense": dense.epochs, "search": result.epochs, "retrain": retrained.epochs
-            },
+            "epochs": {"dense": dense.epochs, "search": result.epochs, "retrain": retrained.epochs},
             "best_retrain_epoch": retrained.best_epoch,
-            "features": "sparse" if self.data is not self.given_data else "dense",
+            "sparse_inputs": [
+                key
+                for key in ("x", ADJACENCY)
+                if self.data.get(key) is not self.given_data.get(key)
+            ],
         }
         if "test_mask" in self.data:
             metrics["test_dense"] = self.task.metric(dense.out, self.data, "test")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class _MacCounter:
             elif isinstance(module, MessagePassing):
                 module.register_message_forward_hook(self._message_hook)
 
-    def _linear_hook(self, kept_weights: int):  # type: ignore[no-untyped-def]
+    def _linear_hook(self, kept_weights: int) -> Callable[..., None]:
         def hook(_: nn.Module, __: tuple[object, ...], out: Tensor) -> None:
             rows = out.numel() // out.size(-1) if out.size(-1) else 0
             self.total += rows * kept_weights

@@ -63,9 +63,7 @@ def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, PyGLinear))
     }
-    return {
-        name: parameter for name, parameter in model.named_parameters() if name in prefixes
-    }
+    return {name: parameter for name, parameter in model.named_parameters() if name in prefixes}
 
 
 class WeightGate:

@@ -110,7 +110,9 @@ class EdgeGroups:
         index = torch.full_like(source, SELF_LOOP)
         if undirected:
             low, high = torch.minimum(source, target), torch.maximum(source, target)
-            keys, index[proper] = torch.unique((low * num_nodes + high)[proper], return_inverse=True)
+            keys, index[proper] = torch.unique(
+                (low * num_nodes + high)[proper], return_inverse=True
+            )
             ends = torch.stack([keys // num_nodes, keys % num_nodes])
         else:
             ends = edge_index[:, proper]

@@ -32,7 +32,8 @@ def degree_product(groups: EdgeGroups, keep: Tensor, power: float) -> Tensor:
     """
     degree = groups.degrees(keep).clamp_min(1).to(torch.float32)
     source, target = groups.ends
-    return (degree[source] * degree[target]) ** power
+    product: Tensor = degree[source] * degree[target]
+    return torch.pow(product, power)
 
 
 def ranks(score: Tensor) -> Tensor:

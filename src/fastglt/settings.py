@@ -23,18 +23,23 @@ class DenoiseConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     allocation: Allocation = Field(
-        "erk", description="how the weight budget is shared among layers"
+        default="erk", description="how the weight budget is shared among layers"
     )
-    interval: int = Field(10, ge=1, description="steps between two swaps")
+    interval: int = Field(default=10, ge=1, description="steps between two swaps")
     accumulation: int = Field(
-        3, ge=1, description="last steps of an interval whose weight gradients are averaged"
+        default=3, ge=1, description="last steps of an interval whose weight gradients are averaged"
     )
-    alpha: float = Field(0.3, ge=0, le=1, description="share of the kept components swapped first")
+    alpha: float = Field(
+        default=0.3, ge=0, le=1, description="share of the kept components swapped first"
+    )
     warmup_start: float = Field(
-        1.0, gt=0, le=1, description="share of the target sparsity that the one-shot cut reaches"
+        default=1.0,
+        gt=0,
+        le=1,
+        description="share of the target sparsity that the one-shot cut reaches",
     )
     warmup_events: int = Field(
-        0, ge=0, description="swaps over which the rest of the target sparsity is reached"
+        default=0, ge=0, description="swaps over which the rest of the target sparsity is reached"
     )
 
     @model_validator(mode="after")
@@ -53,45 +58,50 @@ class DenoiseConfig(BaseModel):
 class Settings(DenoiseConfig):
     """Settings of :func:`fastglt.find`. The defaults are those of the preset ``default``."""
 
-    method: str = Field("fastglt", description="search method")
-    preset: str = Field("default", description="named set of defaults")
+    method: str = Field(default="fastglt", description="search method")
+    preset: str = Field(default="default", description="named set of defaults")
     edge_sparsity: float = Field(
-        0.0, ge=0, lt=1, description="share of the prunable edge groups that is removed"
+        default=0.0, ge=0, lt=1, description="share of the prunable edge groups that is removed"
     )
     weight_sparsity: float = Field(
-        0.0, ge=0, lt=1, description="share of the prunable weights that is removed"
+        default=0.0, ge=0, lt=1, description="share of the prunable weights that is removed"
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of everything random")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of everything random")
     recover: Literal["rewind", "finetune"] = Field(
-        "rewind", description="retrain from the initial weights, or fine-tune the searched ones"
+        default="rewind",
+        description="retrain from the initial weights, or fine-tune the searched ones",
     )
-    dense_epochs: int = Field(200, ge=1, description="epochs of the dense run")
-    pretrain_epochs: int = Field(30, ge=0, description="epochs before the one-shot cut")
-    denoise_steps: int = Field(150, ge=0, description="training steps of gradual denoising")
-    retrain_epochs: int = Field(200, ge=1, description="epochs of retraining under the masks")
+    dense_epochs: int = Field(default=200, ge=1, description="epochs of the dense run")
+    pretrain_epochs: int = Field(default=30, ge=0, description="epochs before the one-shot cut")
+    denoise_steps: int = Field(default=150, ge=0, description="training steps of gradual denoising")
+    retrain_epochs: int = Field(
+        default=200, ge=1, description="epochs of retraining under the masks"
+    )
     patience: int = Field(
-        0, ge=0, description="stop after so many epochs without a better one (0: never)"
+        default=0, ge=0, description="stop after so many epochs without a better one (0: never)"
     )
-    lr: float = Field(0.01, gt=0, description="learning rate of Adam")
-    weight_decay: float = Field(5e-4, ge=0, description="weight decay, on weights only")
+    lr: float = Field(default=0.01, gt=0, description="learning rate of Adam")
+    weight_decay: float = Field(default=5e-4, ge=0, description="weight decay, on weights only")
     teacher: Literal["none", "dense"] = Field(
-        "dense", description="whose soft predictions guide search and retraining"
+        default="dense", description="whose soft predictions guide search and retraining"
     )
     teacher_weight: float = Field(
-        0.7, ge=0, le=1, description="share of the distillation term in the loss"
+        default=0.7, ge=0, le=1, description="share of the distillation term in the loss"
     )
     teacher_temperature: float = Field(
-        1.0, gt=0, description="softmax temperature of the distillation term"
+        default=1.0, gt=0, description="softmax temperature of the distillation term"
     )
     edge_score: EdgeScore = Field(
-        "unit-gate", description="what edges are scored by: gradient of unit gates, trained gates"
+        default="unit-gate",
+        description="what edges are scored by: gradient of unit gates, trained gates",
     )
-    edge_l1: float = Field(0.0, ge=0, description="L1 penalty on trained edge gates")
+    edge_l1: float = Field(default=0.0, ge=0, description="L1 penalty on trained edge gates")
     edge_diversity: float = Field(
-        0.0, ge=0, description="weight of the diversity regulariser of trained edge gates"
+        default=0.0, ge=0, description="weight of the diversity regulariser of trained edge gates"
     )
-    sparse_features: bool = Field(
-        True, description="multiply sparse input features as a sparse matrix where proven equal"
+    sparse_inputs: bool = Field(
+        default=True,
+        description="compute with features and graph as sparse matrices where proven equal",
     )
 
 

@@ -1,44 +1,13 @@
-"""A tiny dataset and places to find it in, all without a network."""
+"""Settings and fake downloads: no test here reaches a network or the user's own folders."""
 
 from __future__ import annotations
 
-import hashlib
 from types import SimpleNamespace
 
 import pytest
 
 from fastglt.data import downloads
-from fastglt.data.catalogue import DatasetEntry, WheelMirror
 from fastglt.errors import DatasetNotFoundError
-
-CONTENT = {"raw/a.bin": b"first file", "raw/b.bin": b"second file"}
-
-
-def write_files(root, content=CONTENT, folder="family/Tiny"):
-    for name, value in content.items():
-        path = root / folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(value)
-    return root
-
-
-def make_entry(content=CONTENT, **changes):
-    fields = {
-        "name": "tiny",
-        "title": "Tiny",
-        "task": "node-classification",
-        "source": "made up",
-        "num_nodes": 1,
-        "num_edges": 0,
-        "num_features": 1,
-        "num_classes": 1,
-        "folder": "family/Tiny",
-        "checksums": {name: hashlib.sha256(value).hexdigest() for name, value in content.items()},
-        "loader": lambda folder: sorted(path.name for path in folder.rglob("*.bin")),
-        "url": "https://example.invalid/tiny",
-        "wheel": WheelMirror("tiny-wheel==1.0", "tiny/data"),
-    }
-    return DatasetEntry(**{**fields, **changes})
 
 
 @pytest.fixture(autouse=True)
@@ -47,11 +16,6 @@ def _own_environment(monkeypatch, tmp_path):
     for name in ("FASTGLT_DATA", "FASTGLT_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FASTGLT_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def tiny():
-    return SimpleNamespace(content=CONTENT, entry=make_entry, write=write_files)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from tiny_dataset import make_entry
 
 from fastglt.data import CATALOGUE, listing
 from fastglt.data.catalogue import Catalogue
@@ -31,12 +32,12 @@ def test_a_name_that_is_no_string_is_refused(name):
         CATALOGUE.get(name)
 
 
-def test_duplicate_names_are_refused_whatever_their_case(tiny):
+def test_duplicate_names_are_refused_whatever_their_case():
     with pytest.raises(ValueError, match="'TINY' twice"):
-        Catalogue([tiny.entry(), tiny.entry(name="TINY")])
+        Catalogue([make_entry(), make_entry(name="TINY")])
 
 
-@pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", list(CATALOGUE), ids=lambda entry: entry.name)
 def test_every_entry_has_lower_case_name_and_checksums_of_files_below_its_folder(entry):
     assert entry.name == entry.name.lower()
     assert entry.checksums

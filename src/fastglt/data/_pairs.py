@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import torch
 from torch import Tensor
 
-_WEIGHTED_ROUNDS: Final = 24
+_WEIGHTED_ROUNDS: Final = 12
+_MOST_SURPLUS: Final = 16.0
 
 
 class Blocks:
@@ -58,7 +60,7 @@ def distinct_pairs(
     Args:
         blocks: Nodes by weight, and with equal weights. The second is used once the first has
             become slow, because its heavy nodes already have all the neighbours there are.
-        count: Number of pairs, at most half of those that exist, so that the draw ends soon.
+        count: Number of pairs, somewhat fewer than there are, so that the draw ends soon.
         within: Whether both ends are of one class, or of two different ones.
         generator: The only source of randomness; it is advanced.
 
@@ -67,11 +69,14 @@ def distinct_pairs(
     """
     weighted, equal = blocks
     found = torch.empty(0, dtype=torch.long)
-    rounds = 0
+    rounds, surplus = 0, 1.25
     while (missing := count - found.numel()) > 0:
         source = weighted if rounds < _WEIGHTED_ROUNDS else equal
-        fresh = torch.unique(source.draw(missing + missing // 4 + 16, within, generator))
+        num_draws = math.ceil(surplus * missing) + 16
+        fresh = torch.unique(source.draw(num_draws, within, generator))
         fresh = fresh[~torch.isin(fresh, found, assume_unique=True)]
+        # The fuller the graph, the more of the next draws will be repeats.
+        surplus = min(1.25 * num_draws / max(fresh.numel(), 1), _MOST_SURPLUS)
         fresh = fresh[torch.randperm(fresh.numel(), generator=generator)[:missing]]
         found = torch.cat([found, fresh])
         rounds += 1

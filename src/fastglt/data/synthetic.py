@@ -20,6 +20,8 @@ from fastglt.data.splits import random_split
 from fastglt.errors import InputError
 
 _WORDS_PER_NODE: Final = 0.05
+# Distinct pairs are found by rejection, which ends soon only while some are left.
+_MOST_FULL: Final = 0.9
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def csbm(
         disjoint boolean ``train_mask``, ``val_mask`` and ``test_mask`` ``[num_nodes]``.
 
     Raises:
-        InputError: If an argument is out of range or the graph would be more than half full.
+        InputError: If an argument is out of range or would fill over 90 % of the possible edges.
     """
     settings = _Settings(
         num_nodes=num_nodes,
@@ -156,11 +158,11 @@ def _check_density(settings: _Settings) -> None:
     same = round(settings.homophily * settings.num_pairs)
     wanted = (("within", same, within), ("between", settings.num_pairs - same, between))
     for kind, count, room in wanted:
-        if 2 * count > room:
+        if count > _MOST_FULL * room:
             raise InputError(
-                f"at most half of the {room} node pairs {kind} classes may be edges (got "
-                f"{count}): lower average_degree {settings.average_degree} or change homophily "
-                f"{settings.homophily}"
+                f"at most {_MOST_FULL:.0%} of the {room} node pairs {kind} classes may be edges "
+                f"(got {count}): lower average_degree {settings.average_degree} or change "
+                f"homophily {settings.homophily}"
             )
 
 

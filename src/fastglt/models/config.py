@@ -10,6 +10,6 @@ class BackboneConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hidden: int = Field(512, ge=1, description="hidden channels")
-    layers: int = Field(2, ge=1, description="number of convs")
-    dropout: float = Field(0.5, ge=0, lt=1, description="dropout between layers")
+    hidden: int = Field(default=512, ge=1, description="hidden channels")
+    layers: int = Field(default=2, ge=1, description="number of convs")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="dropout between layers")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,12 +13,13 @@ from torch_geometric.data import Data
 
 from fastglt import scores
 from fastglt.errors import BudgetError, InputError
-from fastglt.gating import check_model, edge_gradient, keep_edges, prunable_weights, sum_over_groups
+from fastglt.gating import check_model, edge_gradient, prunable_weights, sum_over_groups
 from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity
 from fastglt.schedules import cosine_swap_fraction, warmup_sparsity
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser
 from fastglt.settings import DenoiseConfig
 from fastglt.ticket import Ticket
+from fastglt.training.inputs import kept_view
 from fastglt.training.loop import clone_state
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
@@ -157,7 +157,7 @@ class Denoiser:
     def data(self) -> Data:
         """The graph with the kept edges only; nodes keep their numbers."""
         if self._view is None:
-            self._view = keep_edges(self._data, self.edge_mask.edges)
+            self._view = kept_view(self._data, self.edge_mask.edges)
         return self._view
 
     @property

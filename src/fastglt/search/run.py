@@ -132,9 +132,7 @@ def _new_gate(context: SearchContext) -> nn.Parameter | None:
     return nn.Parameter(1 + GATE_NOISE * noise.to(context.groups.index.device))
 
 
-def _edge_gate(
-    context: SearchContext, gate: nn.Parameter | None, mask: EdgeMask
-) -> Tensor | None:
+def _edge_gate(context: SearchContext, gate: nn.Parameter | None, mask: EdgeMask) -> Tensor | None:
     """``[num_kept_edges]`` factors of the kept edges, or ``None`` where gates are units."""
     if gate is None:
         return None
@@ -155,7 +153,7 @@ def _train(
     loss = context.objective(out, data)
     if gate is not None:
         loss = loss + gate_penalty(gate, settings.edge_l1, settings.edge_diversity)
-    train_step(context.model, optimizer, loss, where)
+    train_step(optimizer, loss, where)
 
 
 def _one_shot_score(context: SearchContext, gate: nn.Parameter | None) -> Tensor:

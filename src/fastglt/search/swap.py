@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from fastglt import scores
 from fastglt.allocation import GLOBAL, allocate, cut_weights, shrink
-from fastglt.gating import WeightGate, clear_moments
-from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity, num_removed, select_top
 from fastglt.errors import BudgetError
+from fastglt.gating import WeightGate
+from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity, num_removed, select_top
 
 
 def swap(keep: Tensor, drop_score: Tensor, grow_score: Tensor, share: float, target: int) -> Tensor:
@@ -86,9 +86,7 @@ class WeightDenoiser:
         for name, parameter in self._parameters.items():
             magnitude = parameter.detach().abs()
             gradient = self._gradients.get(name, torch.zeros_like(magnitude)).abs()
-            masks[name] = swap(
-                self.mask[name], magnitude, gradient, share, self._counts[name]
-            )
+            masks[name] = swap(self.mask[name], magnitude, gradient, share, self._counts[name])
         grown = sum(int((masks[name] & ~self.mask[name]).sum()) for name in masks)
         self._gate.update(WeightMask(masks))
         self._gradients = {}

@@ -73,12 +73,10 @@ def make_optimizer(
     groups = [{"params": parameters, "weight_decay": weight_decay}]
     if gates:
         groups.append({"params": list(gates), "weight_decay": 0.0})
-    return torch.optim.Adam(groups, lr=lr)
+    return torch.optim.Adam(groups, lr=lr, fused=True)
 
 
-def train_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, where: str
-) -> None:
+def train_step(optimizer: torch.optim.Optimizer, loss: Tensor, where: str) -> None:
     """One backward pass and optimizer step.
 
     Raises:
@@ -138,7 +136,7 @@ def fit(
         for epoch in range(1, config.epochs + 1):
             model.train()
             loss = objective(objective.task.forward(model, data), data)
-            train_step(model, optimizer, loss, f"{phase} epoch {epoch}")
+            train_step(optimizer, loss, f"{phase} epoch {epoch}")
             out = predict(model, data, objective)
             val_metric = objective.task.metric(out, data, "val")
             best.offer(epoch, val_metric, objective.task.loss(out, data, "val"), model)

@@ -13,6 +13,8 @@ from torchmetrics.functional.classification import multiclass_accuracy
 from fastglt.errors import ModelError
 from fastglt.gating import loops_last, message_gate, takes_edge_weight
 
+ADJACENCY = "csr_adj_t"
+"""Where :mod:`fastglt.training.inputs` puts the adjacency matrix of a graph."""
 Split = Literal["train", "val", "test"]
 
 
@@ -27,9 +29,12 @@ class Task(ABC):
         Args:
             model: Called as ``model(x, edge_index)``, or with ``edge_weight`` as third argument
                 if it takes one and there is a gate or ``data.edge_weight``.
-            data: The graph, possibly with fewer edges than it started from.
+            data: The graph, possibly with fewer edges than it started from. Where it has
+                an :data:`ADJACENCY` and there is no gate, that takes the place of ``edge_index``.
             gate: ``[num_edges]``, a differentiable factor for each edge.
         """
+        if gate is None and ADJACENCY in data:
+            return _call(model, data.x, data[ADJACENCY], None)
         weight: Tensor | None = data.get("edge_weight")
         if takes_edge_weight(model):
             if gate is not None:

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import rankdata
+
+from fastglt.masks import EdgeGroups
+from fastglt.scores import (
+    degree_product,
+    magnitude,
+    ranks,
+    trained_gate,
+    uniform_noise,
+    unit_gate,
+)
+
+
+def _star(leaves: int = 4) -> EdgeGroups:
+    hub = torch.zeros(leaves, dtype=torch.long)
+    rim = torch.arange(1, leaves + 1)
+    edge_index = torch.stack([torch.cat([hub, rim]), torch.cat([rim, hub])])
+    return EdgeGroups.from_edge_index(edge_index, leaves + 2)
+
+
+@given(st.lists(st.sampled_from([-2.0, 0.0, 1.0, 7.5, math.inf, -math.inf]), max_size=40))
+def test_ranks_are_mean_ranks_scaled_to_the_unit_interval(values):
+    found = ranks(torch.tensor(values, dtype=torch.float64))
+    if len(values) < 2:
+        assert found.tolist() == [0.0] * len(values)
+        return
+    expected = (rankdata(values, method="average") - 1) / (len(values) - 1)
+    assert found.tolist() == pytest.approx(expected.tolist())
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30, unique=True))
+def test_ranks_keep_the_order(values):
+    score = torch.tensor(values, dtype=torch.float64)
+    assert torch.equal(ranks(score).argsort(), score.argsort())
+
+
+def test_magnitude_is_the_absolute_value_without_a_graph():
+    weight = torch.tensor([[-2.0, 1.0]], requires_grad=True)
+    found = magnitude({"w": weight})["w"]
+    assert found.tolist() == [[2.0, 1.0]]
+    assert not found.requires_grad
+
+
+def test_noise_follows_from_the_generator():
+    weights = {"a": torch.zeros(3, 4), "b": torch.zeros(5)}
+    first = uniform_noise(weights, torch.Generator().manual_seed(3))
+    again = uniform_noise(weights, torch.Generator().manual_seed(3))
+    other = uniform_noise(weights, torch.Generator().manual_seed(4))
+    assert all(first[name].shape == weights[name].shape for name in weights)
+    assert all(torch.equal(first[name], again[name]) for name in weights)
+    assert not torch.equal(first["a"], other["a"])
+
+
+def test_degree_product_counts_kept_edges_with_a_floor_of_1():
+    groups = _star()
+    everything = torch.ones(4, dtype=torch.bool)
+    assert degree_product(groups, everything, -0.5).tolist() == pytest.approx([0.5] * 4)
+    nothing = ~everything
+    assert degree_product(groups, nothing, -1.5).tolist() == [1.0] * 4
+    one = torch.tensor([True, False, False, False])
+    assert degree_product(groups, one, -1.5).tolist() == [1.0] * 4
+
+
+def test_without_a_gradient_edges_of_low_degree_nodes_score_higher():
+    edge_index = torch.tensor([[0, 0, 0, 4, 1, 2, 3, 5], [1, 2, 3, 5, 0, 0, 0, 4]])
+    groups = EdgeGroups.from_edge_index(edge_index, 6)
+    score = unit_gate(None, groups, torch.ones(4, dtype=torch.bool))
+    lonely = (groups.ends == 4).any(dim=0)
+    assert score[lonely].min() > score[~lonely].max()
+
+
+def test_an_edge_that_lowers_the_loss_scores_higher():
+    groups = _star()
+    keep = torch.ones(4, dtype=torch.bool)
+    score = unit_gate(torch.tensor([3.0, -1.0, 0.0, -5.0]), groups, keep)
+    assert score.argsort().tolist() == [0, 2, 1, 3]
+
+
+def test_the_scale_of_the_gradient_does_not_matter():
+    groups = _star()
+    keep = torch.tensor([True, True, False, True])
+    gradient = torch.tensor([3.0, -1.0, 0.0, -5.0])
+    assert torch.equal(
+        unit_gate(gradient, groups, keep), unit_gate(gradient * 1e-6, groups, keep)
+    )
+
+
+def test_trained_gates_drop_by_size_and_regrow_by_gradient_and_degree():
+    groups = _star()
+    keep = torch.zeros(4, dtype=torch.bool)
+    gate = torch.tensor([-2.0, 1.0, 0.5, 0.0], requires_grad=True)
+    drop, grow = trained_gate(gate, torch.tensor([-1.0, 0.0, 2.0, 0.0]), groups, keep)
+    assert drop.tolist() == [2.0, 1.0, 0.5, 0.0]
+    assert not drop.requires_grad
+    assert grow.tolist() == [2.0, 1.0, 3.0, 1.0]
