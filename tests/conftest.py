@@ -48,3 +48,14 @@ def pytest_runtest_makereport(
             f"FASTGLT_REQUIRE_DATA is set, but the test was skipped: {report.longrepr}"
         )
     return report
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_on_tiny_graphs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Threads that wait for each other on a busy machine cost far more than tiny graphs gain."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if request.node.get_closest_marker("real") else 1)
+    yield
+    torch.set_num_threads(before)

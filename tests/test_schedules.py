@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ def test_the_swap_fraction_falls_from_alpha_to_0(total, alpha):
     values = [cosine_swap_fraction(step, total, alpha) for step in range(total + 1)]
     assert values[0] == pytest.approx(alpha)
     assert values[-1] == pytest.approx(0, abs=1e-12)
-    assert all(0 <= later <= earlier for earlier, later in zip(values, values[1:], strict=False))
+    assert all(0 <= later <= earlier for earlier, later in pairwise(values))
 
 
 def test_half_way_the_swap_fraction_is_half():
@@ -32,7 +33,7 @@ def test_warm_up_rises_in_equal_steps_to_exactly_the_target(events, target, beta
     values = [warmup_sparsity(event, events, target, beta) for event in range(events + 3)]
     assert values[0] == pytest.approx(beta * target)
     assert values[events:] == [target] * 3
-    steps = [later - earlier for earlier, later in zip(values, values[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(values)]
     assert all(step == pytest.approx((1 - beta) * target / events) for step in steps[:events])
     assert all(value <= target or math.isclose(value, target) for value in values)
 

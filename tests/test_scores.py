@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 from fastglt.masks import EdgeGroups
 from fastglt.scores import (
     degree_product,
+    influence,
     magnitude,
     ranks,
     trained_gate,
@@ -88,9 +89,18 @@ def test_the_scale_of_the_gradient_does_not_matter():
     groups = _star()
     keep = torch.tensor([True, True, False, True])
     gradient = torch.tensor([3.0, -1.0, 0.0, -5.0])
-    assert torch.equal(
-        unit_gate(gradient, groups, keep), unit_gate(gradient * 1e-6, groups, keep)
-    )
+    assert torch.equal(unit_gate(gradient, groups, keep), unit_gate(gradient * 1e-6, groups, keep))
+
+
+def test_influence_is_the_disagreement_of_the_ends_times_their_gcn_weight():
+    groups = _star()
+    keep = torch.tensor([True, True, True, False])
+    probability = torch.tensor([[1.0, 0], [1, 0], [0.5, 0.5], [0, 1], [0, 1], [0.3, 0.7]])
+    found = influence(probability, groups, keep)
+    # Hub: three kept edges; leaves: one, the last none; a loop is added to each.
+    weight = [8**-0.5] * 3 + [4**-0.5]
+    expected = [gap * w for gap, w in zip([0, 1, 2, 2], weight, strict=True)]
+    assert found.tolist() == pytest.approx(expected)
 
 
 def test_trained_gates_drop_by_size_and_regrow_by_gradient_and_degree():

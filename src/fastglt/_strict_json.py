@@ -40,12 +40,13 @@ def check(value: object, where: str, depth: int = 0) -> None:
         _check_scalar(value, where)
 
 
-def dumps(value: object, where: str) -> str:
+def dumps(value: object, where: str, *, sort_keys: bool = False) -> str:
     """Write ``value`` as strict JSON.
 
     Args:
         value: See :func:`check`.
         where: How to name ``value`` in an error.
+        sort_keys: Whether to order the keys of every dict, for a text to be compared or hashed.
 
     Returns:
         str: Valid UTF-8 text without superfluous blanks.
@@ -54,7 +55,9 @@ def dumps(value: object, where: str) -> str:
         InputError: Something in ``value`` has no JSON form.
     """
     check(value, where)
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(
+        value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys
+    )
 
 
 def loads(text: str | bytes) -> Any:

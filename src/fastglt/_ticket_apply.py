@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch_geometric
 from torch_geometric.utils import select
 
 from fastglt.errors import GraphError, ModelError, TicketMismatchError
-from fastglt.fingerprint import compare_entries, compare_models, model_fingerprint
+from fastglt.fingerprint import (
+    compare_entries,
+    compare_features,
+    compare_graphs,
+    compare_models,
+    graph_fingerprint,
+    model_fingerprint,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +58,40 @@ def check_matching_model(
                 f"module {name!r} has cached=True and would go on with the edges of an earlier "
                 "call; build it with cached=False"
             )
+
+
+def check_matching_graph(data: Data, fingerprint: Mapping[str, Any]) -> None:
+    """Make sure that a ticket's edge mask belongs to ``data``.
+
+    Args:
+        data: The graph at hand.
+        fingerprint: Graph fingerprint in the ticket.
+
+    Raises:
+        TicketMismatchError: Another graph; the message names the difference.
+        GraphError: ``data`` is no homogeneous graph with an ``edge_index``.
+
+    Warns:
+        UserWarning: The edges agree, but the node features differ.
+    """
+    if not isinstance(data, torch_geometric.data.Data) or data.get("edge_index") is None:
+        raise GraphError(
+            "data must be a torch_geometric.data.Data with an edge_index "
+            f"(got {type(data).__qualname__})"
+        )
+    this = graph_fingerprint(data.edge_index, data.num_nodes, data.x)
+    if difference := compare_graphs(fingerprint, this):
+        raise TicketMismatchError(
+            f"this ticket belongs to another graph: {difference}; pass the graph that was "
+            "searched, with the same transforms"
+        )
+    if difference := compare_features(fingerprint, this):
+        warnings.warn(
+            f"{difference}; the edges agree, so the ticket is applied, but its metrics were "
+            "measured with the other features",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def loaded_copy(
@@ -98,7 +141,9 @@ def keep_edges(data: Data, keep: Tensor) -> Data:
             value = data[name]
             result[name] = _selected(value, keep, data.__cat_dim__(name, value))
     result.num_nodes = data.num_nodes
-    return copy.deepcopy(result)
+    # torch cannot deep-copy CSR tensors, but clones them: deepcopy takes the clones for granted.
+    sparse = (v for _, v in result if isinstance(v, torch.Tensor) and v.layout != torch.strided)
+    return copy.deepcopy(result, {id(value): value.clone() for value in sparse})
 
 
 def _selected(value: Any, keep: Tensor, dim: int) -> Any:

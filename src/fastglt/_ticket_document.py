@@ -78,9 +78,11 @@ class TicketDocument(_Strict):
 
     ``state`` describes the rewind and the trained state dict, which have the same entries. Where
     ``full_init`` is false, only the kept entries of masked parameters are stored in the former.
+    ``sha256`` is the checksum of all other fields and the tensors.
     """
 
     schema_version: Literal[1]
+    sha256: Digest
     full_init: bool
     mask_shapes: dict[str, Shape]
     state: dict[str, TensorSpec]

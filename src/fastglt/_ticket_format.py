@@ -3,8 +3,8 @@
 Tensors: ``edge_keep`` and ``weight_mask/<parameter>`` are masks of 8 entries a byte (lowest bit
 first), ``init/<name>`` and ``trained/<name>`` the two state dicts. Of a masked parameter only the
 kept values are stored, in the order of ``tensor[mask]``: always in the trained state, and in the
-rewind state unless all of it was asked for. Header metadata: ``fastglt`` is the JSON document,
-``sha256`` a checksum of document and tensors against damage (not against forgery).
+rewind state unless all of it was asked for. The header metadata has one entry, ``fastglt``: a JSON
+document with a checksum over itself and the tensors, against damage (not against forgery).
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from fastglt._ticket_document import TicketDocument
 
 DOCUMENT_KEY = "fastglt"
-CHECKSUM_KEY = "sha256"
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -74,9 +73,10 @@ def write_ticket(path: str | os.PathLike[str], fields: TicketFields, full_init: 
         InputError: Metrics, settings, provenance or history have no strict JSON form.
         OutputPathError: ``path`` cannot be written.
     """
-    text = _strict_json.dumps(_document(fields, full_init), "ticket")
-    tensors = _pack(fields, full_init)
-    metadata = {DOCUMENT_KEY: text, CHECKSUM_KEY: checksum(text, tensors)}
+    content, tensors = _document(fields, full_init), _pack(fields, full_init)
+    content["sha256"] = checksum(content, tensors)
+    # A single entry, because safetensors writes several in random order: same ticket, same bytes.
+    metadata = {DOCUMENT_KEY: _strict_json.dumps(content, "ticket")}
     payload = safetensors.torch.save(tensors, metadata=metadata)
     if struct.unpack("<Q", payload[:8])[0] > MAX_HEADER_BYTES:
         raise InputError("metrics, settings and history are over 100 MB as JSON; shorten them")
@@ -163,12 +163,11 @@ def _pack(fields: TicketFields, full_init: bool) -> dict[str, Tensor]:
 
 def _decode(file: BinaryIO) -> TicketFields:
     header = read_header(file, required_entry=DOCUMENT_KEY)
-    text = header.metadata[DOCUMENT_KEY]
-    document = parse_document(text)
+    document = parse_document(header.metadata[DOCUMENT_KEY])
     _check_table(header.tensors, document)
     file.seek(0)
     tensors = safetensors.torch.load(file.read())
-    if checksum(text, tensors) != header.metadata.get(CHECKSUM_KEY):
+    if checksum(document.model_dump(exclude={"sha256"}), tensors) != document.sha256:
         raise ValueError("it was damaged or changed after it was written (checksum mismatch)")
     return _unpack(tensors, document)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from fastglt import _strict_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,18 +105,21 @@ def from_stored(tensors: Mapping[str, Tensor], name: str, mask: Tensor | None) -
     return dense
 
 
-def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+def checksum(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over the JSON document and every tensor's name, shape and bytes.
 
     Args:
-        text: The document as stored.
+        content: The document, without its own ``sha256``; the order of keys does not matter.
         tensors: The tensors as stored.
 
     Returns:
         str: 64 hexadecimal digits.
+
+    Raises:
+        InputError: ``content`` has no strict JSON form.
     """
-    digest = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(_strict_json.dumps(content, "ticket", sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"\n{name} {list(tensors[name].shape)}\n".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

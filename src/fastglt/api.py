@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from fastglt.allocation import GLOBAL, allocate
 from fastglt.cost import count_macs, num_parameters
 from fastglt.data.validate import validate
 from fastglt.errors import InputError
-from fastglt.gating import apply_weight_mask, check_model, keep_edges
+from fastglt.gating import apply_weight_mask, check_model, keep_edges, prunable_weights
+from fastglt.masks import EdgeGroups
 from fastglt.search.base import SearchContext, SearchResult, get_method
 from fastglt.search.denoiser import edge_groups
+from fastglt.search.swap import num_kept_groups
 from fastglt.settings import Settings, resolve_settings
 from fastglt.ticket import Ticket
 from fastglt.training.callback import Callback
@@ -127,6 +130,7 @@ class _Finder:
         if settings.sparse_inputs:
             self.data = with_sparse_inputs(self.model, data, self.task)
         self.groups = edge_groups(data)
+        _check_budgets(self.model, self.groups, settings)
         self.seconds: dict[str, float] = {}
 
     def run(self) -> Ticket:
@@ -240,7 +244,7 @@ class _Finder:
                 if self.data.get(key) is not self.given_data.get(key)
             ],
         }
-        if "test_mask" in self.data:
+        if "test_mask" in self.data and bool(self.data.test_mask.any()):
             metrics["test_dense"] = self.task.metric(dense.out, self.data, "test")
             metrics["test_ticket"] = self.task.metric(out, self.data, "test")
         return metrics | result.metrics
@@ -248,6 +252,14 @@ class _Finder:
     def _fit_config(self, epochs: int) -> FitConfig:
         settings = self.settings
         return FitConfig(epochs, settings.lr, settings.weight_decay, settings.patience)
+
+
+def _check_budgets(model: nn.Module, groups: EdgeGroups, settings: Settings) -> None:
+    """Refuse impossible budgets before anything is trained, as far as they follow from counts."""
+    num_kept_groups(groups, settings.edge_sparsity)
+    if settings.allocation != GLOBAL:
+        shapes = {name: weight.shape for name, weight in prunable_weights(model).items()}
+        allocate(shapes, settings.weight_sparsity, settings.allocation)
 
 
 def _checked_init(model: nn.Module, init: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

@@ -48,6 +48,9 @@ class UnknownNameError(InputError):
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         super().__init__(f"unknown {kind} {name!r}{hint} (available: {', '.join(self.available)})")
 
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, tuple[str, ...]]]:
+        return type(self), (self.kind, self.name, self.available)
+
 
 class DatasetNotFoundError(FastGLTError):
     """A dataset is in none of the places that were tried; the message lists them all."""

@@ -201,9 +201,9 @@ def _check_graph(edge_index: Tensor, num_nodes: int, x: Tensor | None) -> None:
         raise GraphError(f"x must be a torch.Tensor or None (got {type(x).__qualname__})")
 
 
-def _little_endian(values: Tensor) -> np.ndarray[Any, Any]:
+def _little_endian(values: Tensor) -> memoryview:
     array = values.numpy().reshape(-1)
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data
 
 
 def _feature_digest(x: Tensor) -> str:

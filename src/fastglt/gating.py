@@ -213,15 +213,35 @@ def edge_gradient(
     Raises:
         ModelError: If the loss does not depend on the gates.
     """
-    gate = groups.to_edges(keep.to(torch.float32), 1.0).requires_grad_()
+    gate = unit_gates(groups, keep)
     with torch.enable_grad():
         value = loss(edge_index, gate)
-        if not value.requires_grad:
-            raise ModelError(_NO_EDGE_GRADIENT)
-        (gradient,) = torch.autograd.grad(value, gate, allow_unused=True)
+    return gate_gradient(value, gate, groups)
+
+
+def unit_gates(groups: EdgeGroups, keep: Tensor) -> Tensor:
+    """``[num_edges]`` gates that require gradients: 1 for kept edges and self-loops, else 0."""
+    return groups.to_edges(keep.to(torch.float32), 1.0).requires_grad_()
+
+
+def gate_gradient(value: Tensor, gate: Tensor, groups: EdgeGroups) -> Tensor:
+    """Gradient of a scalar with respect to ``[num_edges]`` gates, summed to ``[num_groups]``.
+
+    Raises:
+        ModelError: If ``value`` does not depend on the gates.
+    """
+    if not value.requires_grad:
+        raise ModelError(_NO_EDGE_GRADIENT)
+    (gradient,) = torch.autograd.grad(value, gate, allow_unused=True)
     if gradient is None:
         raise ModelError(_NO_EDGE_GRADIENT)
     return sum_over_groups(gradient.nan_to_num(0.0, 0.0, 0.0), groups)
+
+
+def mean_over_groups(edge_values: Tensor, groups: EdgeGroups) -> Tensor:
+    """Mean of ``[num_edges]`` values within each group, ``[num_groups]``."""
+    size = sum_over_groups(torch.ones_like(edge_values), groups)
+    return sum_over_groups(edge_values, groups) / size
 
 
 def sum_over_groups(edge_values: Tensor, groups: EdgeGroups) -> Tensor:

@@ -45,8 +45,9 @@ def ranks(score: Tensor) -> Tensor:
         return torch.zeros(score.shape, device=score.device)
     _, inverse, counts = torch.unique(score, return_inverse=True, return_counts=True)
     last = counts.cumsum(0) - 1
-    mean = last - (counts - 1) / 2
-    return (mean / (score.numel() - 1)).to(torch.float32)[inverse]
+    mean: Tensor = last - (counts - 1) / 2
+    scaled = (mean / (score.numel() - 1)).to(torch.float32)
+    return scaled.index_select(0, inverse.view(-1)).view(score.shape)
 
 
 def unit_gate(
@@ -69,6 +70,25 @@ def unit_gate(
     if gradient is None:
         return degree
     return ranks(-gradient) + degree_weight * degree
+
+
+def influence(probability: Tensor, groups: EdgeGroups, keep: Tensor) -> Tensor:
+    """What removing an edge changes in its end nodes' predictions, ``[num_groups]`` float32.
+
+    ``|p_u - p_v|_1 / sqrt((d_u + 1) * (d_v + 1))``: the disagreement of the two ends, times the
+    weight that a symmetrically normalised convolution with self-loops gives the edge. Redundant
+    edges, between nodes of the same prediction or high degree, score low. Needs no labels, so it
+    sees the whole graph.
+
+    Args:
+        probability: ``[num_nodes, num_classes]`` predicted class probabilities.
+        groups: The graph's edge groups.
+        keep: ``[num_groups]`` bool, the kept graph that degrees are counted on.
+    """
+    source, target = groups.ends
+    degree = groups.degrees(keep).to(torch.float32) + 1
+    disagreement = (probability[source] - probability[target]).abs().sum(dim=-1)
+    return disagreement * (degree[source] * degree[target]).rsqrt()
 
 
 def trained_gate(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fastglt.errors import BudgetError, InputError, UnknownNameError
 
 Allocation = Literal["erk", "uniform", "global"]
-EdgeScore = Literal["unit-gate", "trained-gate"]
+EdgeScore = Literal["influence", "unit-gate", "trained-gate"]
 
 
 class DenoiseConfig(BaseModel):

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import platform
-import warnings
 from dataclasses import dataclass, field, fields
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch_geometric
 
-from fastglt._ticket_apply import check_matching_model, keep_edges, loaded_copy
+from fastglt._ticket_apply import (
+    check_matching_graph,
+    check_matching_model,
+    keep_edges,
+    loaded_copy,
+)
 from fastglt._ticket_checks import check_ticket
-from fastglt._ticket_format import TicketFields, read_ticket, unloadable, write_ticket
-from fastglt.errors import GraphError, InputError, TicketMismatchError
-from fastglt.fingerprint import compare_features, compare_graphs, graph_fingerprint, model_fingerprint
+from fastglt._ticket_format import read_ticket, unloadable, write_ticket
+from fastglt.errors import InputError
+from fastglt.fingerprint import graph_fingerprint, model_fingerprint
 
 if TYPE_CHECKING:
     import os
 
     from torch import Tensor, nn
     from torch_geometric.data import Data
+
+    from fastglt._ticket_format import TicketFields
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -189,7 +195,7 @@ class Ticket:
             UserWarning: The node features differ from those of the search.
         """
         check_matching_model(model, self.model, self.trained_state)
-        self._check_same_graph(data)
+        check_matching_graph(data, self.graph)
         return loaded_copy(model, self.trained_state, self.weight_masks), keep_edges(
             data, self.edge_keep
         )
@@ -210,26 +216,6 @@ class Ticket:
         check_matching_model(model, self.model, self.init_state)
         return loaded_copy(model, self.init_state, self.weight_masks)
 
-    def _check_same_graph(self, data: Data) -> None:
-        if not isinstance(data, torch_geometric.data.Data) or data.get("edge_index") is None:
-            raise GraphError(
-                f"data must be a torch_geometric.data.Data with an edge_index "
-                f"(got {type(data).__qualname__})"
-            )
-        this = graph_fingerprint(data.edge_index, data.num_nodes, data.x)
-        if difference := compare_graphs(self.graph, this):
-            raise TicketMismatchError(
-                f"this ticket belongs to another graph: {difference}; pass the graph that was "
-                "searched, with the same transforms"
-            )
-        if difference := compare_features(self.graph, this):
-            warnings.warn(
-                f"{difference}; the edges agree, so the ticket is applied, but its metrics were "
-                "measured with the other features",
-                UserWarning,
-                stacklevel=3,
-            )
-
     def _sparsity(self, name: str, kept: int, total: int) -> float:
         if name in self.metrics:
             return float(self.metrics[name])
@@ -237,9 +223,7 @@ class Ticket:
 
     def _fields(self) -> TicketFields:
         # Not dataclasses.asdict, which would copy every tensor.
-        values: Any = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        content: TicketFields = values
-        return content
+        return cast("TicketFields", {item.name: getattr(self, item.name) for item in fields(self)})
 
 
 def library_versions() -> dict[str, Any]:

@@ -13,7 +13,13 @@ from torch_geometric.data import Data
 
 from fastglt import scores
 from fastglt.errors import BudgetError, InputError
-from fastglt.gating import check_model, edge_gradient, prunable_weights, sum_over_groups
+from fastglt.gating import (
+    check_model,
+    gate_gradient,
+    mean_over_groups,
+    prunable_weights,
+    unit_gates,
+)
 from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity
 from fastglt.schedules import cosine_swap_fraction, warmup_sparsity
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser
@@ -23,7 +29,8 @@ from fastglt.training.inputs import kept_view
 from fastglt.training.loop import clone_state
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
-"""``score(edge_index, edge_weight)`` on the whole graph returns a scalar loss."""
+"""``score(edge_index, edge_weight)`` on the whole graph returns a scalar loss whose gradient with
+respect to ``edge_weight`` scores the edges, or ``[num_edges]`` scores, higher = keep."""
 Metric = float | Callable[[], float]
 
 
@@ -179,8 +186,8 @@ class Denoiser:
 
         Args:
             score: Called as ``score(edge_index, edge_weight)`` with the whole graph on steps that
-                swap edges; returns the scalar loss whose gradient says which edges help. Without
-                it edges are chosen by degree alone.
+                swap edges. Returns a scalar loss, whose gradient then says which edges help, or
+                ``[num_edges]`` scores, higher = keep. Without it edges are chosen by degree alone.
             metric: Validation metric of the current masks, higher = better, or a function that
                 computes it, called only where :attr:`due`. The best masks at the target sparsity
                 are kept; without it the last ones.
@@ -256,8 +263,7 @@ class Denoiser:
                 f"edge_score must have shape [{self.groups.num_edges}], one score an edge "
                 f"(got {list(edge_score.shape)})"
             )
-        sizes = sum_over_groups(torch.ones_like(edge_score), self.groups)
-        return sum_over_groups(edge_score, self.groups) / sizes
+        return mean_over_groups(edge_score, self.groups)
 
     def _sparsity_after(self, event: int) -> tuple[float, float]:
         edges, weights = (
@@ -312,7 +318,13 @@ class Denoiser:
                 self._warned = True
             by_degree = scores.unit_gate(None, self.groups, keep)
             return by_degree, by_degree
-        gradient = edge_gradient(score, self._data.edge_index, self.groups, keep)
+        gate = unit_gates(self.groups, keep)
+        with torch.enable_grad():
+            value = score(self._data.edge_index, gate)
+        if value.shape == (self.groups.num_edges,):
+            given = mean_over_groups(value.detach(), self.groups)
+            return given, given
+        gradient = gate_gradient(value, gate, self.groups)
         if self._edge_gate is not None:
             return scores.trained_gate(self._edge_gate, gradient, self.groups, keep)
         combined = scores.unit_gate(gradient, self.groups, keep)

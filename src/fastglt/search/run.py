@@ -14,7 +14,7 @@ from fastglt.masks import EdgeMask
 from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
 from fastglt.search.regularizers import gate_penalty
-from fastglt.training.loop import make_optimizer, train_step
+from fastglt.training.loop import make_optimizer, predict, train_step
 from fastglt.training.seeding import seeded
 
 GATE_NOISE = 1e-4
@@ -40,8 +40,11 @@ class SearchRun:
     denoiser: Denoiser
 
     def score(self, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
-        """The training loss on the whole graph as a function of its edges' gates."""
+        """What :meth:`Denoiser.step` scores edges by: a loss on their gates, or scores."""
         context, gate = self.context, edge_weight
+        if context.settings.edge_score == "influence":
+            keep = self.denoiser.edge_mask.keep
+            return context.groups.to_edges(_influence(context, self.denoiser.data, keep), 0.0)
         if self.gate is not None:
             floored = self.gate.detach().clamp_min(GATE_FLOOR)
             gate = edge_weight * context.groups.to_edges(floored, 1.0)
@@ -167,12 +170,20 @@ def _one_shot_score(context: SearchContext, gate: nn.Parameter | None) -> Tensor
         return gate.detach().abs()
     if settings.edge_sparsity == 0:
         return torch.zeros(groups.num_groups, device=groups.index.device)
+    keep = EdgeMask.full(groups).keep
+    if settings.edge_score == "influence":
+        return _influence(context, context.data, keep)
 
     def loss(_: Tensor, edge_weight: Tensor) -> Tensor:
         context.model.eval()
         out = context.objective.task.forward(context.model, context.data, edge_weight)
         return context.objective(out, context.data)
 
-    keep = EdgeMask.full(groups).keep
     gradient = edge_gradient(loss, context.data.edge_index, groups, keep)
     return scores.unit_gate(gradient, groups, keep)
+
+
+def _influence(context: SearchContext, data: Data, keep: Tensor) -> Tensor:
+    """``[num_groups]`` influence scores under the predictions on ``data``, the kept graph."""
+    out = predict(context.model, data, context.objective)
+    return scores.influence(context.objective.task.probability(out), context.groups, keep)

@@ -34,9 +34,10 @@ def swap(keep: Tensor, drop_score: Tensor, grow_score: Tensor, share: float, tar
     num_grown = min(int(share * kept), keep.numel() - kept, target)
     num_dropped = kept - target + num_grown
     num_grown = target - (kept - num_dropped)
-    survivors = select_top(drop_score.masked_fill(~keep, -torch.inf), kept - num_dropped)
-    grown = select_top(grow_score.masked_fill(keep, -torch.inf), num_grown)
-    return survivors | grown
+    result = keep.clone()
+    result[keep] = select_top(drop_score[keep], kept - num_dropped)
+    result[~keep] = select_top(grow_score[~keep], num_grown)
+    return result
 
 
 class WeightDenoiser:

@@ -56,6 +56,10 @@ class Task(ABC):
         """Metric on one split."""
 
     @abstractmethod
+    def probability(self, out: Tensor) -> Tensor:
+        """Predicted probabilities of a model's output, of its shape."""
+
+    @abstractmethod
     def check_output(self, out: object, data: Data) -> None:
         """Raise :class:`ModelError` unless ``out`` is what the task expects of the model."""
 
@@ -84,6 +88,10 @@ class NodeClassification(Task):
             out[mask].argmax(dim=-1), data.y[mask], self.num_classes, average="micro"
         )
         return float(accuracy)
+
+    def probability(self, out: Tensor) -> Tensor:
+        """Softmax over the classes."""
+        return out.softmax(dim=-1)
 
     def check_output(self, out: object, data: Data) -> None:
         """Expect float logits ``[num_nodes, num_classes]``; columns without labels are allowed."""

@@ -1,0 +1,86 @@
+"""The commands and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+import fastglt
+from fastglt.cli import datasets, evaluate, find, show
+from fastglt.cli.exits import exit_codes
+from fastglt.cli.options import (
+    ConfigOptions,
+    DataOptions,
+    FindOptions,
+    JsonFlag,
+    ModelOptions,
+    ResultOptions,
+    RootOptions,
+    Spec,
+    parameters,
+)
+from fastglt.settings import Settings
+
+TicketPath = Annotated[
+    str, typer.Argument(metavar="TICKET", help="a ticket file", show_default=False)
+]
+
+
+def build_command() -> Callable[..., Any]:
+    """The command line as a click command; calling it parses the arguments and ends the process."""
+    app = typer.Typer(
+        help="Graph lottery tickets: find few edges and weights that train as well as all of them.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # its boxes leave 20 columns for the text of 40 options
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback(invoke_without_command=True)(_callback)
+    inputs: tuple[Spec, ...] = (DataOptions, ModelOptions)
+    _add(app, "find", find.run, (*inputs, Settings, FindOptions, ConfigOptions))
+    _add(app, "show", show.run, (JsonFlag,), ticket=TicketPath)
+    _add(app, "eval", evaluate.run, (*inputs, ResultOptions, ConfigOptions), ticket=TicketPath)
+    _add(app, "datasets", datasets.run, (RootOptions, JsonFlag))
+    return typer.main.get_command(app)
+
+
+def _callback(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(f"fastglt {fastglt.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _add(
+    app: typer.Typer,
+    name: str,
+    run: Callable[..., None],
+    specs: tuple[Spec, ...],
+    **arguments: Any,
+) -> None:
+    """Register ``run`` as a command with the options of ``specs`` and positional arguments.
+
+    It is called with the arguments by name and with a dictionary of the options that were given.
+    """
+
+    def command(**values: Any) -> None:
+        positional = {key: values.pop(key) for key in arguments}
+        given = {key: value for key, value in values.items() if value is not None}
+        with exit_codes():
+            run(**positional, given=given)
+
+    signature = parameters(specs, arguments)
+    command.__annotations__ = {
+        entry.name: entry.annotation for entry in signature.parameters.values()
+    }
+    # What typer reads the parameters from.
+    setattr(command, "__signature__", signature)  # noqa: B010
+    app.command(name, help=run.__doc__)(command)

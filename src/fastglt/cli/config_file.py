@@ -1,0 +1,66 @@
+"""``--config file.toml``: options from a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastglt.cli.options import DataOptions, FindOptions, ModelOptions, option_names
+from fastglt.errors import InputError, UnknownNameError
+from fastglt.settings import Settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def with_config(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the command line, completed by those of its ``--config`` file.
+
+    Args:
+        given: Option name to value, as given on the command line.
+
+    Raises:
+        InputError: If the file cannot be read, is not TOML or has a key twice.
+        UnknownNameError: If a key is not the name of an option.
+    """
+    options = dict(given)
+    path = options.pop("config", None)
+    return options if path is None else {**read_config(path), **options}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a config file: the options of ``find`` by name, with dashes or underscores.
+
+    Args:
+        path: A TOML file.
+
+    Raises:
+        InputError: If the file cannot be read, is not TOML or has a key twice.
+        UnknownNameError: If a key is not the name of an option.
+    """
+    known = option_names(DataOptions, ModelOptions, Settings, FindOptions)
+    options: dict[str, Any] = {}
+    for key, value in _parsed(path).items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise UnknownNameError(f"option in {path}", key, known)
+        if name in options:
+            raise InputError(f"{path} has {name!r} twice, with a dash and with an underscore")
+        options[name] = value
+    return options
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"config file {str(path)!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"config file {str(path)!r} is not UTF-8 text: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"config file {str(path)!r} is not valid TOML: {error}") from error
+    return content

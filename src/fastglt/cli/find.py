@@ -1,0 +1,117 @@
+"""``fastglt find``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastglt._atomic import check_writable
+from fastglt.cli import formats, summary
+from fastglt.cli.config_file import with_config
+from fastglt.cli.inputs import build_model, check_names, load_dataset, use_threads
+from fastglt.cli.options import (
+    DENOISING_METHODS,
+    DataOptions,
+    FindOptions,
+    ModelOptions,
+    validated,
+)
+from fastglt.cli.output import STDOUT, Output, write_json
+from fastglt.cli.progress import progress_bars, working
+from fastglt.cli.records import DatasetRecord, ModelRecord
+from fastglt.errors import InputError
+from fastglt.report.denoising_plot import check_plot_path, save_denoising_plot
+from fastglt.settings import Settings, resolve_settings
+
+if TYPE_CHECKING:
+    from fastglt.ticket import Ticket
+
+
+def run(given: Mapping[str, Any]) -> None:
+    """Search, rewind, retrain, save the ticket, show what was won."""
+    values = with_config(given)
+    outputs = validated(FindOptions, values)
+    data_options = validated(DataOptions, values)
+    model_options = validated(ModelOptions, values)
+    settings = resolve_settings(
+        {name: values[name] for name in Settings.model_fields if name in values}
+    )
+    check_names(model=model_options.model, method=settings.method)
+    _check_recovery(settings)
+    _check_outputs(outputs, settings)
+    ticket = _search(data_options, ModelRecord.of(model_options), settings, outputs)
+    _write(ticket, outputs)
+
+
+def _search(
+    data_options: DataOptions, model_record: ModelRecord, settings: Settings, outputs: FindOptions
+) -> Ticket:
+    dataset = load_dataset(data_options)
+    with working("loading torch"):
+        from fastglt.api import find
+
+        use_threads(outputs)
+        model = build_model(model_record, dataset, settings.seed)
+    with progress_bars() as callback:
+        ticket = find(model, dataset.data, callback=callback, **settings.model_dump())
+    ticket.settings["dataset"] = DatasetRecord.of(dataset).model_dump()
+    ticket.settings["model"] = model_record.model_dump()
+    return ticket
+
+
+def _write(ticket: Ticket, outputs: FindOptions) -> None:
+    """Save everything, the ticket first, then print."""
+    ticket.save(outputs.out)
+    written = [outputs.out]
+    if outputs.plot is not None:
+        save_denoising_plot(outputs.plot, ticket.history, ticket.metrics)
+        written.append(outputs.plot)
+    to_stdout = outputs.json_file == STDOUT
+    if outputs.json_file is not None:
+        names = (ticket.settings[key]["name"] for key in ("dataset", "model"))
+        write_json(summary.result(ticket, *names), outputs.json_file)
+        if not to_stdout:
+            written.append(outputs.json_file)
+    output = Output(sys.stderr if to_stdout else None)
+    output.table(summary.HEADER, summary.rows(ticket.metrics))
+    output.line(summary.removed(ticket))
+    for path in written:
+        output.line(f"wrote {path} ({formats.size(path.stat().st_size)})")
+
+
+def _check_recovery(settings: Settings) -> None:
+    if settings.recover != "rewind":
+        raise InputError(
+            f"recover must be 'rewind' on the command line (got {settings.recover!r}): fine-tuning "
+            "starts from a trained model, and a named backbone is new; use fastglt.find() for it"
+        )
+
+
+def _check_outputs(outputs: FindOptions, settings: Settings) -> None:
+    """Refuse now what could not be written after the search."""
+    if outputs.plot is not None:
+        check_plot_path(outputs.plot)
+        _check_history(settings)
+    seen: dict[Path, str] = {}
+    for name, path in (("out", outputs.out), ("json", outputs.json_file), ("plot", outputs.plot)):
+        if path is None or (name == "json" and path == STDOUT):
+            continue
+        check_writable(path)
+        other = seen.setdefault(path.resolve(), name)
+        if other != name:
+            raise InputError(f"--{other} and --{name} must be different files (got {path} twice)")
+
+
+def _check_history(settings: Settings) -> None:
+    if settings.method not in DENOISING_METHODS:
+        raise InputError(
+            f"--plot shows the denoising run, which method {settings.method!r} does not have; "
+            "leave --plot out"
+        )
+    if settings.denoise_steps <= settings.interval:
+        raise InputError(
+            "--plot shows the swaps of the denoising run, and there are none: denoise_steps must "
+            f"be above interval (got {settings.denoise_steps} and {settings.interval})"
+        )

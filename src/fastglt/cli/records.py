@@ -1,0 +1,76 @@
+"""What a ticket written by the command line says about its graph and model.
+
+Kept in ``ticket.settings`` under ``dataset`` and ``model``. Paths are never kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fastglt.cli.options import ModelOptions
+from fastglt.errors import TicketFileError
+from fastglt.models.config import BackboneConfig
+
+if TYPE_CHECKING:
+    from fastglt.data import LoadedDataset
+
+_Record = TypeVar("_Record", bound=BaseModel)
+
+
+class DatasetRecord(BaseModel):
+    """A dataset and the transforms that :func:`fastglt.data.transforms.replay` does again."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    name: str
+    task: str
+    transforms: list[dict[str, Any]] = Field(default_factory=list)
+
+    @classmethod
+    def of(cls, dataset: LoadedDataset) -> DatasetRecord:
+        """The record of a dataset that was loaded."""
+        transforms = [dict(record) for record in dataset.transforms]
+        return cls(name=dataset.name, task=dataset.task, transforms=transforms)
+
+
+class ModelRecord(BackboneConfig):
+    """A named backbone and its size."""
+
+    name: str
+
+    @classmethod
+    def of(cls, options: ModelOptions) -> ModelRecord:
+        """The record of the options that a model was built from."""
+        return cls(name=options.model, **options.model_dump(exclude={"model"}))
+
+    @property
+    def config(self) -> BackboneConfig:
+        """The size alone."""
+        return BackboneConfig(**self.model_dump(exclude={"name"}))
+
+
+def read_record(kind: type[_Record], name: str, settings: Mapping[str, Any]) -> _Record | None:
+    """One record of a ticket, or ``None`` where it has none.
+
+    Args:
+        kind: Class of the record.
+        name: Its key in the settings.
+        settings: Settings of the ticket.
+
+    Raises:
+        TicketFileError: If there is something else under that key.
+    """
+    if name not in settings:
+        return None
+    try:
+        return kind.model_validate(settings[name])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in (name, *problem["loc"]))
+        message = problem["msg"][0].lower() + problem["msg"][1:]
+        raise TicketFileError(
+            f"the ticket's setting {where} cannot be used: {message} (got {problem['input']!r})"
+        ) from None

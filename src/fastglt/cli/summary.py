@@ -1,0 +1,75 @@
+"""What a run won: the table that people read and the figures that programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastglt.cli import formats
+
+if TYPE_CHECKING:
+    from fastglt.ticket import Ticket
+
+HEADER = ("", "dense", "ticket")
+
+# Label, what the keys in `metrics` end in `_dense` and `_ticket` after, and the format.
+_ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("validation {metric}", "val", formats.percent),
+    ("test {metric}", "test", formats.percent),
+    ("edges", "edges", formats.count),
+    ("weights", "params", formats.count),
+    ("MACs", "macs", formats.large),
+)
+_STAGES = ("dense", "search", "retrain", "total")
+
+
+def rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows of the table dense / ticket; what was not measured has no row."""
+    metric = formats.text(metrics.get("metric", "metric"))
+    table = []
+    for label, key, number_format in _ROWS:
+        pair = (metrics.get(f"{key}_dense"), metrics.get(f"{key}_ticket"))
+        if pair != (None, None):
+            dense, ticket = (formats.cell(value, number_format) for value in pair)
+            table.append((label.format(metric=metric), dense, ticket))
+    cost = metrics.get("seconds")
+    if isinstance(cost, Mapping) and _are_numbers(cost, _STAGES[:3]):
+        spent = formats.seconds(cost["search"] + cost["retrain"])
+        table.append(("time (ticket: search + retraining)", formats.seconds(cost["dense"]), spent))
+    return table
+
+
+def result(ticket: Ticket, dataset: str, model: str) -> dict[str, Any]:
+    """The figures of a run of ``find``, with the sparsities achieved.
+
+    Args:
+        ticket: What was found.
+        dataset: Name of the dataset.
+        model: Name of the backbone.
+    """
+    metrics, settings = ticket.metrics, ticket.settings
+    measured = ("val_dense", "test_dense", "val_ticket", "test_ticket", "macs_dense",
+                "macs_ticket", "params_dense", "params_ticket")  # fmt: skip
+    return {
+        "dataset": dataset,
+        "model": model,
+        **{name: settings[name] for name in ("method", "preset", "seed")},
+        **{name: metrics[name] for name in ("edge_sparsity", "weight_sparsity", *measured)},
+        "seconds": {stage: metrics["seconds"][stage] for stage in _STAGES},
+        "epochs": {stage: metrics["epochs"][stage] for stage in _STAGES[:3]},
+    }
+
+
+def removed(ticket: Ticket) -> str:
+    """One line with the sparsities achieved."""
+    return (
+        f"removed {formats.percent(ticket.edge_sparsity)} of the prunable edges and "
+        f"{formats.percent(ticket.weight_sparsity)} of the prunable weights"
+    )
+
+
+def _are_numbers(values: Mapping[str, Any], names: tuple[str, ...]) -> bool:
+    return all(
+        isinstance(values.get(name), (int, float)) and not isinstance(values[name], bool)
+        for name in names
+    )

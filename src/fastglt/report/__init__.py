@@ -1,0 +1,1 @@
+"""Plots and reports. Importing this package does not import matplotlib."""

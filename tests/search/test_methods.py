@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+
+from fastglt.errors import BudgetError, ModelError, NonFiniteLossError, UnknownNameError
+from fastglt.masks import num_removed
+from fastglt.search.base import (
+    METHOD_MODULES,
+    SearchContext,
+    SearchMethod,
+    get_method,
+    register,
+)
+from fastglt.search.denoiser import edge_groups
+from fastglt.settings import EdgeScore, resolve_settings
+from fastglt.training.callback import Callback
+from fastglt.training.loop import clone_state
+from fastglt.training.task import NodeClassification
+from fastglt.training.teacher import Objective
+from helpers import TINY, build, graph, states_equal, tensors_of
+
+METHODS = sorted(METHOD_MODULES)
+
+
+class Listener(Callback):
+    def __init__(self):
+        self.phases, self.steps, self.metrics = [], [], []
+
+    def on_phase_start(self, phase, total):
+        self.phases.append((phase, total))
+
+    def on_step(self, phase, step, val_metric):
+        self.steps.append((phase, step))
+        self.metrics.append(val_metric)
+
+    def on_phase_end(self, phase):
+        self.phases.append((phase, "end"))
+
+
+def _context(data=None, model="gcn", pretrained=False, objective=None, **settings):
+    data = data if data is not None else graph()
+    chosen = TINY | {"edge_sparsity": 0.29, "weight_sparsity": 0.8} | settings
+    return SearchContext(
+        build(model, data),
+        data,
+        edge_groups(data),
+        objective or Objective(NodeClassification(3)),
+        resolve_settings(chosen),
+        pretrained,
+        torch.Generator().manual_seed(chosen.get("seed", 0)),
+        Listener(),
+    )
+
+
+def _search(method, **more):
+    context = _context(**more)
+    return context, get_method(method).search(context)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("preset", ["default", "paper"])
+@pytest.mark.parametrize("model", ["gcn", "sage", "gin", "gat", "weighted", "plain"])
+def test_masks_have_exactly_the_asked_counts(method, preset, model):
+    context, result = _search(method, preset=preset, model=model)
+    groups = context.groups.num_groups
+    assert result.edge_mask.num_kept == groups - num_removed(groups, 0.29)
+    weights = result.weight_mask.num_weights
+    assert result.weight_mask.num_kept == weights - num_removed(weights, 0.8)
+    assert all(keep.any() for keep in result.weight_mask.values())
+    assert set(result.state) == set(context.model.state_dict())
+
+
+@pytest.mark.parametrize("method", ["fastglt", "one-shot"])
+@pytest.mark.parametrize("edge_score", get_args(EdgeScore))
+@pytest.mark.parametrize("model", ["gcn", "gat"])
+def test_every_edge_score_gives_exact_counts_and_its_own_choice(method, edge_score, model):
+    context, result = _search(method, edge_score=edge_score, model=model)
+    groups = context.groups.num_groups
+    assert result.edge_mask.num_kept == groups - num_removed(groups, 0.29)
+    other = "unit-gate" if edge_score != "unit-gate" else "trained-gate"
+    assert not torch.equal(
+        result.edge_mask.keep, _search(method, edge_score=other, model=model)[1].edge_mask.keep
+    )
+
+
+@pytest.mark.parametrize("method", ["fastglt", "one-shot"])
+def test_the_state_goes_with_the_masks(method):
+    _, result = _search(method)
+    for name, keep in result.weight_mask.items():
+        assert torch.count_nonzero(result.state[name][~keep]) == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_graph_is_not_changed_and_the_global_random_state_neither(method):
+    context = _context()
+    before, state = tensors_of(context.data), torch.get_rng_state()
+    get_method(method).search(context)
+    assert states_equal(before, tensors_of(context.data))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("method", "pretrained", "epochs"),
+    [
+        ("fastglt", False, 8),
+        ("fastglt", True, 6),
+        ("one-shot", False, 2),
+        ("one-shot", True, 0),
+        ("random", False, 0),
+    ],
+)
+def test_the_reported_epochs_are_the_steps_taken(method, pretrained, epochs):
+    context, result = _search(method, pretrained=pretrained)
+    assert result.epochs == epochs == len(context.callback.steps)
+
+
+def test_phases_are_announced_and_ended():
+    context, result = _search("fastglt")
+    assert context.callback.phases == [
+        ("pretrain", 2),
+        ("pretrain", "end"),
+        ("denoise", 6),
+        ("denoise", "end"),
+    ]
+    evaluated = [metric for metric in context.callback.metrics if metric is not None]
+    assert len(evaluated) == 3
+    assert result.metrics["best_search_step"] in (2, 4, 6)
+    assert [event["step"] for event in result.history] == [2, 4]
+
+
+def test_random_masks_follow_from_the_seed_and_not_from_the_weights():
+    first = _search("random")[1]
+    again = _search("random")[1]
+    other = _search("random", seed=1)[1]
+    context = _context()
+    with torch.no_grad():
+        for parameter in context.model.parameters():
+            parameter.normal_()
+    moved = get_method("random").search(context)
+    for twin in (again, moved):
+        assert torch.equal(first.edge_mask.keep, twin.edge_mask.keep)
+        assert states_equal(first.weight_mask.masks, twin.weight_mask.masks)
+    assert not torch.equal(first.edge_mask.keep, other.edge_mask.keep)
+
+
+def test_random_keeps_every_group_equally_often():
+    data = graph(30)
+    groups = edge_groups(data).num_groups
+    total = torch.zeros(groups)
+    for seed in range(60):
+        context = _context(data, seed=seed, edge_sparsity=0.5)
+        total += get_method("random").search(context).edge_mask.keep
+    assert float(total.min()) > 8
+    assert float(total.max()) < 52
+
+
+def test_one_shot_is_the_cut_that_denoising_starts_from():
+    _, cut = _search("one-shot")
+    _, still = _search("fastglt", denoise_steps=0)
+    assert torch.equal(cut.edge_mask.keep, still.edge_mask.keep)
+    assert states_equal(cut.weight_mask.masks, still.weight_mask.masks)
+
+
+def test_a_pretrained_model_is_cut_by_the_weights_it_has():
+    context = _context(pretrained=True)
+    name = "convs.0.lin.weight"
+    weight = context.model.get_parameter(name)
+    with torch.no_grad():
+        weight[:, 0] = 100.0
+    result = get_method("one-shot").search(context)
+    assert result.weight_mask[name][:, 0].all()
+
+
+def test_the_paper_without_pretraining_starts_from_random_edges():
+    settings = {"preset": "paper", "pretrain_epochs": 0}
+    first = _search("one-shot", **settings)[1].edge_mask.keep
+    again = _search("one-shot", **settings)[1].edge_mask.keep
+    other = _search("one-shot", seed=1, **settings)[1].edge_mask.keep
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_test_labels_have_no_influence(method):
+    data = graph()
+    other = data.clone()
+    test = other.test_mask.nonzero().view(-1)
+    other.y[test] = (other.y[test] + 1) % 3
+    first, second = (_search(method, data=graph_)[1] for graph_ in (data, other))
+    assert torch.equal(first.edge_mask.keep, second.edge_mask.keep)
+    assert states_equal(first.weight_mask.masks, second.weight_mask.masks)
+    assert first.history == second.history
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_impossible_budgets_are_refused(method):
+    with pytest.raises(BudgetError, match="without any of its"):
+        _search(method, weight_sparsity=0.999)
+
+
+@pytest.mark.parametrize(("limit", "where"), [(1, "pretrain epoch 2"), (3, "denoise step 1")])
+def test_a_loss_that_explodes_names_the_step(limit, where):
+    class Exploding(NodeClassification):
+        calls = 0
+
+        def loss(self, out, data, split="train"):
+            self.calls += 1
+            return super().loss(out, data, split) * (float("nan") if self.calls > limit else 1)
+
+    with pytest.raises(NonFiniteLossError, match=where):
+        _search("fastglt", objective=Objective(Exploding(3)))
+
+
+def test_a_model_deaf_to_its_edges_cannot_be_searched_for_edges():
+    class Deaf(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = torch.nn.Linear(12, 3)
+
+        def forward(self, x, edge_index):
+            return self.lin(x)
+
+    context = _context(edge_score="unit-gate")
+    deaf = SearchContext(**{**vars(context), "model": Deaf()})
+    with pytest.raises(ModelError, match="does not depend on"):
+        get_method("one-shot").search(deaf)
+
+
+def test_an_unknown_method_lists_what_there_is():
+    with pytest.raises(UnknownNameError, match=r"'fast-glt'; did you mean 'fastglt'.*random"):
+        get_method("fast-glt")
+
+
+def test_the_registry_refuses_a_name_twice():
+    get_method("random")
+
+    class Again(SearchMethod):
+        name = "random"
+
+        def search(self, context):
+            raise NotImplementedError
+
+    with pytest.raises(ValueError, match="'random' is registered already"):
+        register(Again)
+
+
+def test_a_frozen_start_is_not_needed():
+    context = _context(pretrained=True)
+    before = clone_state(context.model)
+    result = get_method("random").search(context)
+    assert states_equal(before, result.state)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from fastglt.errors import BudgetError, InputError, UnknownNameError
+from fastglt.settings import PRESETS, DenoiseConfig, Settings, resolve_settings
+
+
+def test_nothing_given_is_the_default_preset():
+    assert resolve_settings({}) == Settings()
+    assert resolve_settings({}).preset == "default"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_gives_defaults_that_arguments_override(preset):
+    plain = resolve_settings({"preset": preset})
+    assert plain.preset == preset
+    for name, value in PRESETS[preset].items():
+        assert getattr(plain, name) == value
+    changed = resolve_settings({"preset": preset, "alpha": 0.125, "teacher": "none"})
+    assert (changed.alpha, changed.teacher) == (0.125, "none")
+    differing = {n for n in Settings.model_fields if getattr(changed, n) != getattr(plain, n)}
+    assert differing <= {"alpha", "teacher"}
+
+
+def test_the_paper_preset_has_no_teacher_and_uniform_budgets():
+    paper = resolve_settings({"preset": "paper"})
+    assert (paper.teacher, paper.allocation) == ("none", "uniform")
+    default = resolve_settings({})
+    assert (default.teacher, default.allocation) == ("dense", "erk")
+
+
+@pytest.mark.parametrize("name", ["edge_sparsity", "weight_sparsity"])
+@pytest.mark.parametrize("bad", [-0.1, 1.0, 1.2, math.nan, math.inf, "much"])
+def test_sparsities_out_of_range_name_setting_and_value(name, bad):
+    with pytest.raises(BudgetError, match=rf"{name} must be in \[0, 1\) \(got {bad}\)"):
+        resolve_settings({name: bad})
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("lr", 0),
+        ("lr", -1.0),
+        ("lr", math.nan),
+        ("weight_decay", -1e-4),
+        ("seed", -1),
+        ("seed", 1.5),
+        ("seed", 2**31),
+        ("dense_epochs", 0),
+        ("retrain_epochs", 0),
+        ("pretrain_epochs", -1),
+        ("denoise_steps", -1),
+        ("patience", -1),
+        ("interval", 0),
+        ("accumulation", 0),
+        ("alpha", 1.1),
+        ("warmup_start", 0),
+        ("warmup_events", -1),
+        ("teacher", "maybe"),
+        ("teacher_weight", 1.5),
+        ("teacher_temperature", 0),
+        ("allocation", "fair"),
+        ("recover", "hope"),
+        ("edge_score", "vibes"),
+        ("edge_l1", -1),
+    ],
+)
+def test_other_values_out_of_range_name_setting_and_value(name, bad):
+    with pytest.raises(InputError) as caught:
+        resolve_settings({name: bad})
+    assert str(caught.value).startswith(f"{name}: ")
+    assert f"(got {bad!r})" in str(caught.value)
+
+
+def test_unknown_presets_and_settings_suggest_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"preset 'papper'; did you mean 'paper'"):
+        resolve_settings({"preset": "papper"})
+    with pytest.raises(UnknownNameError, match=r"setting 'denoise_step'; did you mean"):
+        resolve_settings({"denoise_step": 3})
+
+
+def test_contradictions_are_refused():
+    with pytest.raises(InputError, match=r"accumulation must be at most interval \(got 9 > 5\)"):
+        resolve_settings({"interval": 5, "accumulation": 9})
+    with pytest.raises(InputError, match=r"warmup_start=0.5 needs warmup_events"):
+        resolve_settings({"warmup_start": 0.5})
+    assert resolve_settings({"warmup_start": 0.5, "warmup_events": 2}).warmup_events == 2
+
+
+def test_settings_cannot_be_changed_afterwards():
+    with pytest.raises(ValidationError):
+        Settings().lr = 1.0
+
+
+def test_settings_survive_a_round_trip():
+    settings = resolve_settings({"preset": "paper", "edge_sparsity": 0.29, "seed": 7})
+    assert resolve_settings(settings.model_dump()) == settings
+
+
+@pytest.mark.parametrize("model", [DenoiseConfig, Settings])
+def test_every_setting_is_described(model):
+    for name, field in model.model_fields.items():
+        assert field.description, name
+        assert not field.is_required(), name

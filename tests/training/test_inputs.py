@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch_geometric.nn import GCN, SAGEConv
+
+from fastglt.training.inputs import (
+    MAX_DENSITY,
+    kept_view,
+    with_adjacency,
+    with_sparse_features,
+    with_sparse_inputs,
+)
+from fastglt.training.loop import clone_state
+from fastglt.training.task import ADJACENCY, NodeClassification
+from helpers import build, graph, states_equal, tensors_of, with_loops
+
+TASK = NodeClassification(3)
+
+
+def _sparse_graph(**settings):
+    data = graph(90, features="binary", num_features=60, **settings)
+    data.x = data.x * (torch.arange(60) % 3 == 0)
+    assert 0 < float((data.x != 0).float().mean()) < MAX_DENSITY
+    return data
+
+
+def _outputs_and_gradients(model, data):
+    out = TASK.forward(model, data)
+    parameters = list(model.parameters())
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(0))
+    gradients = torch.autograd.grad((out * weight).sum(), parameters, materialize_grads=True)
+    return [out, *gradients]
+
+
+def _assert_close(first, second):
+    for a, b in zip(first, second, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gcn", "weighted", "sage", "gin", "gat", "plain"])
+@pytest.mark.parametrize("loops", [False, True])
+def test_sparse_inputs_change_neither_outputs_nor_gradients(name, loops):
+    data = _sparse_graph()
+    if loops:
+        data = with_loops(data, torch.arange(0, 90, 7))
+    model = build(name, data).eval()
+    sparse = with_sparse_inputs(model, data, TASK)
+    _assert_close(_outputs_and_gradients(model, sparse), _outputs_and_gradients(model, data))
+    keep = torch.arange(data.num_edges) % 3 != 0
+    _assert_close(
+        _outputs_and_gradients(model, kept_view(sparse, keep)),
+        _outputs_and_gradients(model, kept_view(data, keep)),
+    )
+
+
+def test_gcn_computes_with_both():
+    data = _sparse_graph()
+    sparse = with_sparse_inputs(build("gcn", data), data, TASK)
+    assert sparse.x.layout == torch.sparse_csr
+    assert sparse[ADJACENCY].layout == torch.sparse_csr
+    assert torch.equal(sparse.edge_index, data.edge_index)
+    assert torch.equal(sparse.x.to_dense(), data.x)
+
+
+class _Elementwise(nn.Module):
+    """Centres its features, which CSR cannot."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = SAGEConv(60, 3)
+
+    def forward(self, x, edge_index):
+        return self.conv(x - x.mean(dim=0), edge_index)
+
+
+class _Counts(nn.Module):
+    """Reads ``edge_index`` as a tensor of columns."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(60, 3)
+
+    def forward(self, x, edge_index):
+        return self.lin(x) + torch.bincount(edge_index[1], minlength=len(x))[:, None]
+
+
+class _Liar(nn.Module):
+    """Takes sparse features and gives another answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(60, 3)
+
+    def forward(self, x, edge_index):
+        return self.lin(x.to_dense()) * (2 if x.layout == torch.sparse_csr else 1)
+
+
+@pytest.mark.parametrize("kind", [_Elementwise, _Liar])
+def test_a_model_that_cannot_take_sparse_features_keeps_dense_ones(kind):
+    data = _sparse_graph()
+    assert with_sparse_inputs(kind(), data, TASK).x is data.x
+
+
+@pytest.mark.parametrize("kind", [_Counts, _Elementwise])
+def test_a_model_that_cannot_take_a_matrix_keeps_its_edges(kind):
+    data = _sparse_graph()
+    model = kind()
+    sparse = with_sparse_inputs(model, data, TASK)
+    expected = _outputs_and_gradients(model, data)
+    _assert_close(_outputs_and_gradients(model, sparse), expected)
+    if kind is _Counts:
+        assert ADJACENCY not in sparse
+
+
+def test_features_that_are_not_sparse_stay():
+    data = graph()
+    assert with_sparse_features(data) is data
+
+
+def test_features_that_are_csr_already_stay():
+    data = _sparse_graph()
+    once = with_sparse_features(data)
+    assert with_sparse_features(once) is once
+
+
+def test_duplicate_edges_are_not_merged():
+    data = _sparse_graph()
+    data.edge_index = torch.cat([data.edge_index, data.edge_index[:, :40]], dim=1)
+    model = build("gin", data).eval()
+    sparse = with_sparse_inputs(model, data, TASK)
+    _assert_close(_outputs_and_gradients(model, sparse), _outputs_and_gradients(model, data))
+
+
+@pytest.mark.parametrize("name", ["gcn", "sage"])
+def test_edge_weights_count_as_much_as_before(name):
+    data = _sparse_graph()
+    data.edge_weight = torch.linspace(0.5, 2.0, data.num_edges)
+    model = build(name, data).eval()
+    sparse = with_sparse_inputs(model, data, TASK)
+    _assert_close(_outputs_and_gradients(model, sparse), _outputs_and_gradients(model, data))
+
+
+def test_the_adjacency_matrix_points_from_source_to_target():
+    data = graph(12, average_degree=2.0)
+    data.edge_index = data.edge_index[:, ::2]
+    dense = with_adjacency(data)[ADJACENCY].to_dense()
+    expected = torch.zeros(12, 12)
+    expected[data.edge_index[1], data.edge_index[0]] = 1
+    assert torch.equal(dense, expected)
+
+
+def test_a_kept_view_has_the_kept_edges_in_both_forms():
+    data = with_adjacency(graph(30))
+    keep = torch.arange(data.num_edges) % 2 == 0
+    view = kept_view(data, keep)
+    assert torch.equal(view.edge_index, data.edge_index[:, keep])
+    rebuilt = with_adjacency(view)[ADJACENCY].to_dense()
+    assert torch.equal(view[ADJACENCY].to_dense(), rebuilt)
+    assert int(rebuilt.sum()) == int(keep.sum())
+    assert view.num_nodes == 30
+
+
+@pytest.mark.parametrize("name", ["gcn", "plain"])
+def test_nothing_that_was_given_is_changed(name):
+    data = _sparse_graph()
+    model = build(name, data).train()
+    before, weights = tensors_of(data), clone_state(model)
+    x = data.x
+    with_sparse_inputs(model, data, TASK)
+    assert data.x is x
+    assert ADJACENCY not in data
+    assert states_equal(before, tensors_of(data))
+    assert states_equal(weights, model.state_dict())
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_dropout_does_not_decide():
+    data = _sparse_graph()
+    model = GCN(60, 16, 2, 3, dropout=0.9).train()
+    assert with_sparse_inputs(model, data, TASK).x.layout == torch.sparse_csr

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fastglt.training.task import NodeClassification
+from fastglt.training.teacher import Objective, Teacher
+from helpers import graph
+
+TASK = NodeClassification(3)
+
+
+def _logits(seed):
+    return torch.randn(90, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_without_a_teacher_the_loss_is_the_tasks():
+    data, out = graph(), _logits(0)
+    expected = F.cross_entropy(out[data.train_mask], data.y[data.train_mask])
+    assert torch.equal(Objective(TASK)(out, data), expected)
+    assert torch.equal(Objective(TASK, Teacher(_logits(1), weight=0.0))(out, data), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_divergence_equals_the_definition(temperature):
+    teacher, out = _logits(0), _logits(1)
+    p = F.softmax(teacher / temperature, dim=1)
+    q = F.softmax(out / temperature, dim=1)
+    expected = temperature**2 * (p * (p / q).log()).sum(dim=1).mean()
+    found = Teacher(teacher, temperature=temperature).divergence(out)
+    assert float(found) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_divergence_is_0_only_where_the_predictions_agree(temperature):
+    logits = _logits(0)
+    teacher = Teacher(logits, temperature=temperature)
+    assert float(teacher.divergence(logits)) == pytest.approx(0, abs=1e-12)
+    # Softmax does not see a constant.
+    assert float(teacher.divergence(logits + 3)) == pytest.approx(0, abs=1e-12)
+    assert float(teacher.divergence(_logits(1))) > 0.01
+
+
+def test_the_gradient_keeps_its_size_whatever_the_temperature():
+    teacher, sizes = _logits(0), []
+    for temperature in (50.0, 500.0):
+        out = _logits(1).requires_grad_()
+        loss = Teacher(teacher, temperature=temperature).divergence(out)
+        sizes.append(float(torch.autograd.grad(loss, out)[0].norm()))
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
+
+
+def test_weight_1_listens_to_the_teacher_alone():
+    data, out = graph(), _logits(0)
+    teacher = Teacher(_logits(1), weight=1.0)
+    before = Objective(TASK, teacher)(out, data)
+    data.y = (data.y + 1) % 3
+    assert torch.equal(Objective(TASK, teacher)(out, data), before)
+    assert torch.equal(before, teacher.divergence(out))
+
+
+def test_the_loss_is_the_mixture():
+    data, out = graph(), _logits(0)
+    teacher = Teacher(_logits(1), weight=0.25)
+    expected = 0.75 * TASK.loss(out, data) + 0.25 * teacher.divergence(out)
+    assert float(Objective(TASK, teacher)(out, data)) == pytest.approx(float(expected))
+
+
+def test_the_teacher_speaks_about_all_nodes():
+    out = _logits(0)
+    teacher = Teacher(_logits(1))
+    before = teacher.divergence(out)
+    out[~graph().train_mask] += torch.tensor([5.0, 0.0, 0.0], dtype=torch.float64)
+    assert not torch.equal(teacher.divergence(out), before)
+
+
+def test_extreme_logits_stay_finite():
+    extreme = torch.tensor([[1e4, -1e4, 0.0]])
+    assert torch.isfinite(Teacher(extreme).divergence(-extreme))
