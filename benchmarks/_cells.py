@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from fastglt.ticket import library_versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,9 +52,11 @@ def pending(
 
 def _commit() -> str:
     git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True)
+    commit = subprocess.run(
+        [*git, "rev-parse", "--short=12", "HEAD"], check=True, capture_output=True
+    )
     changed = subprocess.run(
-        [*git, "status", "--porcelain", "--", "../src"], capture_output=True, text=True
+        [*git, "status", "--porcelain", "--", "../src"], check=True, capture_output=True, text=True
     )
     return commit.stdout.decode().strip() + ("+changes" if changed.stdout.strip() else "")
 

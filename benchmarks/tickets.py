@@ -97,7 +97,8 @@ def summary(args: argparse.Namespace) -> None:
         dense, ticket, val = (100 * statistics.mean(column) for column in zip(*rows, strict=True))
         differences = [100 * (row[1] - row[0]) for row in rows]
         spread = statistics.stdev(differences) if len(rows) > 1 else 0.0
-        settings = {**key["settings"], **({} if key["preset"] == "default" else {"preset": "paper"})}
+        other = {} if key["preset"] == "default" else {"preset": key["preset"]}
+        settings = key["settings"] | other
         print(
             f"{key['dataset']:9} {key['edge_sparsity']:5} {key['weight_sparsity']:7} "
             f"{key['teacher']:7} {key['method']:9} {len(rows):2} {dense:6.2f} {ticket:6.2f} "

@@ -1,10 +1,11 @@
 """Denoising around a training loop of your own: ``python examples/own_loop.py``."""
 
-import fastglt
 import torch
 import torch.nn.functional as F
-from fastglt.data import csbm
 from torch_geometric.nn import GCN
+
+import fastglt
+from fastglt.data import csbm
 
 STEPS = 150
 

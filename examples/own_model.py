@@ -1,10 +1,11 @@
 """A ticket for a model of your own: ``python examples/own_model.py``."""
 
-import fastglt
 import torch
-from fastglt.data import csbm
 from torch import nn
 from torch_geometric.nn import GATv2Conv, SAGEConv
+
+import fastglt
+from fastglt.data import csbm
 
 
 class Mixed(nn.Module):

@@ -321,7 +321,6 @@ def test_an_empty_test_mask_gives_no_test_metric():
     assert ticket.metrics["test_ticket"] is None
 
 
-@pytest.mark.xfail(strict=True, reason="validate() demands a test mask, find() says it need not be")
 def test_without_a_test_mask_there_is_no_test_metric():
     data = graph()
     del data.test_mask

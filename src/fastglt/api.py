@@ -230,8 +230,8 @@ class _Finder:
             "val_ticket": retrained.val_metric,
             "test_dense": None,
             "test_ticket": None,
-            "macs_dense": count_macs(self.model, self.given_data, self.task),
-            "macs_ticket": count_macs(self.model, kept, self.task, result.weight_mask),
+            "macs_dense": self._count_macs(self.given_data),
+            "macs_ticket": self._count_macs(kept, result.weight_mask),
             "params_dense": num_parameters(self.model),
             "params_ticket": num_parameters(self.model, result.weight_mask),
             "edges_dense": self.given_data.num_edges,
@@ -248,6 +248,9 @@ class _Finder:
             metrics["test_dense"] = self.task.metric(dense.out, self.data, "test")
             metrics["test_ticket"] = self.task.metric(out, self.data, "test")
         return metrics | result.metrics
+
+    def _count_macs(self, data: Data, mask: Mapping[str, Tensor] | None = None) -> int:
+        return count_macs(self.model, lambda model: self.task.forward(model, data), mask)
 
     def _fit_config(self, epochs: int) -> FitConfig:
         settings = self.settings

@@ -7,11 +7,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
-
-from fastglt.training.task import Task
 
 
 def num_parameters(model: nn.Module, weight_mask: Mapping[str, Tensor] | None = None) -> int:
@@ -23,7 +20,9 @@ def num_parameters(model: nn.Module, weight_mask: Mapping[str, Tensor] | None = 
 
 @torch.no_grad()
 def count_macs(
-    model: nn.Module, data: Data, task: Task, weight_mask: Mapping[str, Tensor] | None = None
+    model: nn.Module,
+    call: Callable[[nn.Module], object],
+    weight_mask: Mapping[str, Tensor] | None = None,
 ) -> int:
     """Multiply-accumulates of one whole-graph inference.
 
@@ -33,12 +32,11 @@ def count_macs(
 
     Args:
         model: The model; it is not changed.
-        data: The graph, with the edges that are executed.
-        task: How the model is called.
+        call: Calls the model that it is given on the graph, with the edges that are executed.
         weight_mask: Kept weights by parameter name; weights outside it count in full.
     """
     counter = _MacCounter(copy.deepcopy(model).eval(), weight_mask or {})
-    task.forward(counter.model, data)
+    call(counter.model)
     return counter.total
 
 

@@ -7,11 +7,13 @@ gradients: through ``edge_weight`` where every conv takes it, else on the finish
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -20,8 +22,9 @@ from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
 from torch_geometric.nn.models.basic_gnn import BasicGNN
+from torch_geometric.utils import select
 
-from fastglt.errors import ModelError
+from fastglt.errors import GraphError, ModelError
 from fastglt.masks import EdgeGroups, WeightMask
 
 GateKind = Literal["edge_weight", "message"]
@@ -167,20 +170,33 @@ def message_gate(model: nn.Module, edge_index: Tensor, gate: Tensor) -> Iterator
 
 
 def keep_edges(data: Data, keep: Tensor) -> Data:
-    """A copy of a graph with some of its edges; tensors of the nodes are shared.
+    """A copy of a graph with some of its edges; the tensors of the nodes are shared.
 
     Args:
         data: The graph; it is not changed.
         keep: ``[num_edges]`` bool.
 
     Returns:
-        The kept edges in their given order with everything that belongs to them; nodes keep
-        their numbers, also those that become isolated.
+        The kept edges in their given order with everything that belongs to them, and an explicit
+        ``num_nodes``. Nodes keep their numbers, also those that become isolated. Supervision
+        edges (``edge_label_index`` and the like) stay whole.
+
+    Raises:
+        GraphError: ``data`` also holds an adjacency matrix, which would keep every edge.
     """
-    num_nodes = data.num_nodes
-    subgraph: Data = data.edge_subgraph(keep)
-    subgraph.num_nodes = num_nodes
-    return subgraph
+    for name in ("adj", "adj_t"):
+        if data.get(name) is not None:
+            raise GraphError(
+                f"data.{name} must not stand beside edge_index: a model that reads it would see "
+                "the pruned edges; delete it"
+            )
+    result = copy.copy(data)
+    for name in data.edge_attrs():
+        if "edge_label" not in name:  # supervision, which may happen to have num_edges entries
+            value = data[name]
+            result[name] = _selected(value, keep, data.__cat_dim__(name, value))
+    result.num_nodes = data.num_nodes
+    return result
 
 
 def loops_last(edge_index: Tensor) -> Tensor:
@@ -255,6 +271,14 @@ _NO_EDGE_GRADIENT = (
     "the loss does not depend on edge_weight: pass edge_weight on to the model, or leave out "
     "score= so that edges are chosen by degree alone"
 )
+
+
+def _selected(value: Any, keep: Tensor, dim: int) -> Any:
+    if isinstance(value, np.ndarray):
+        return np.compress(keep.cpu().numpy(), value, axis=dim)
+    if isinstance(value, torch.Tensor):
+        keep = keep.to(value.device)
+    return select(value, keep, dim)
 
 
 def _arguments(function: Callable[..., Any]) -> set[str]:

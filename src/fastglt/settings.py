@@ -92,8 +92,9 @@ class Settings(DenoiseConfig):
         default=1.0, gt=0, description="softmax temperature of the distillation term"
     )
     edge_score: EdgeScore = Field(
-        default="unit-gate",
-        description="what edges are scored by: gradient of unit gates, trained gates",
+        default="influence",
+        description="what edges are scored by: how far their ends' predictions disagree, the "
+        "gradient of unit gates, or trained gates",
     )
     edge_l1: float = Field(default=0.0, ge=0, description="L1 penalty on trained edge gates")
     edge_diversity: float = Field(

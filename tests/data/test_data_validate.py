@@ -78,7 +78,6 @@ CASES = [
     ("y", lambda d: replaced(d.y, 7, 9), r"in \[0, 3\] for 4 classes \(got 9 at node 7\)"),
     ("y", lambda d: replaced(d.y, 7, -1), r"got -1 at node 7"),
     ("train_mask", lambda d: None, "data.train_mask is missing"),
-    ("test_mask", lambda d: None, "data.test_mask is missing"),
     ("val_mask", lambda d: d.val_mask.long(), r"must be torch.bool \(got torch.int64\)"),
     ("val_mask", lambda d: d.val_mask[1:], r"must have shape \[40\] \(got \[39\]\)"),
     ("val_mask", lambda d: d.val_mask.repeat(3, 1).t(), r"choose one split"),

@@ -212,7 +212,6 @@ def test_scores_of_edges_may_be_given_instead_of_a_loss():
     loop.assert_exact(0.4, 0.0)
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="autograd's own error comes through")
 def test_a_score_of_another_shape_is_refused():
     loop = Loop()
     with pytest.raises(InputError, match="score"):

@@ -155,7 +155,7 @@ def _check_edge_weight(data: Data, num_edges: int) -> None:
 def _check_masks(data: Data, num_nodes: int, required: bool) -> dict[str, Tensor]:
     masks: dict[str, Tensor] = {}
     for key in _MASKS:
-        if data.get(key) is None and not required:
+        if data.get(key) is None and (not required or key == "test_mask"):
             continue
         mask = _tensor(data, key)
         if mask.dtype != torch.bool:

@@ -1,18 +1,24 @@
-"""Named backbones. To add one, write its builder and enter it in :data:`BACKBONES`."""
+"""Named backbones. To add one, write its builder and enter it in :data:`BACKBONES`.
+
+Importing this package imports neither torch nor PyG, for the help of the command line.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from torch import nn
-from torch_geometric.nn import GCN
+from typing import TYPE_CHECKING
 
 from fastglt.errors import UnknownNameError
 from fastglt.models.config import BackboneConfig
 
+if TYPE_CHECKING:
+    from torch import nn
+
 
 def gcn(num_features: int, num_classes: int, config: BackboneConfig) -> nn.Module:
     """PyG's GCN: ReLU and dropout between its layers."""
+    from torch_geometric.nn import GCN
+
     model: nn.Module = GCN(
         num_features, config.hidden, config.layers, num_classes, dropout=config.dropout
     )

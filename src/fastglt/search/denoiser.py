@@ -249,7 +249,7 @@ class Denoiser:
             init_state=self._init,
             trained_state=best.state,
             metrics=metrics,
-            settings={"method": "denoiser", "recover": "none", "steps": self.steps}
+            settings={"method": "denoiser", "steps": self.steps}
             | {"edge_sparsity": self._targets[0], "weight_sparsity": self._targets[1]}
             | self.config.model_dump(),
             history=[asdict(event) for event in self.history],
@@ -324,6 +324,11 @@ class Denoiser:
         if value.shape == (self.groups.num_edges,):
             given = mean_over_groups(value.detach(), self.groups)
             return given, given
+        if value.numel() != 1:
+            raise InputError(
+                f"score must return a scalar loss or [{self.groups.num_edges}] scores, one an edge "
+                f"(got shape {list(value.shape)})"
+            )
         gradient = gate_gradient(value, gate, self.groups)
         if self._edge_gate is not None:
             return scores.trained_gate(self._edge_gate, gradient, self.groups, keep)

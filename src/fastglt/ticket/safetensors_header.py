@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from fastglt import _strict_json
-from fastglt._ticket_document import Count, Shape, validate
+from fastglt.ticket.document import Count, Shape, validate
 
 if TYPE_CHECKING:
     from typing import BinaryIO

@@ -8,8 +8,8 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.nn import GCN
 
-from fastglt.fingerprint import graph_fingerprint, model_fingerprint
 from fastglt.ticket import Ticket
+from fastglt.ticket.fingerprint import graph_fingerprint, model_fingerprint
 
 NUM_NODES = 6
 EDGES = [[0, 1, 1, 2, 2, 3, 3, 0, 4], [1, 0, 2, 1, 3, 2, 0, 3, 4]]

@@ -8,13 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch_geometric.data import Data, HeteroData
-from torch_geometric.nn import GCN, GCNConv
-
-from fastglt.errors import GraphError, InputError, ModelError, TicketMismatchError
-from fastglt.fingerprint import graph_fingerprint, model_fingerprint
-from fastglt.ticket import Ticket, library_versions
 from ticket_samples import (
     EDGES,
     KEEP,
@@ -26,6 +19,13 @@ from ticket_samples import (
     make_ticket,
     same_ticket,
 )
+from torch import nn
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.nn import GCN, GCNConv
+
+from fastglt.errors import GraphError, InputError, ModelError, TicketMismatchError
+from fastglt.ticket import Ticket, library_versions
+from fastglt.ticket.fingerprint import graph_fingerprint, model_fingerprint
 
 KEPT = torch.tensor(EDGES)[:, torch.tensor(KEEP)]
 

@@ -51,7 +51,7 @@ class _Strict(BaseModel):
 
 
 class GraphFingerprint(_Strict):
-    """See :func:`fastglt.fingerprint.graph_fingerprint`."""
+    """See :func:`fastglt.ticket.fingerprint.graph_fingerprint`."""
 
     num_nodes: Count
     num_edges: Count
@@ -60,7 +60,7 @@ class GraphFingerprint(_Strict):
 
 
 class ModelFingerprint(_Strict):
-    """See :func:`fastglt.fingerprint.model_fingerprint`."""
+    """See :func:`fastglt.ticket.fingerprint.model_fingerprint`."""
 
     parameters: dict[str, Shape]
     modules: dict[str, str]

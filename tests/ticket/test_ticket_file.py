@@ -12,12 +12,13 @@ import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ticket_samples import free_ticket, make_data, make_model, make_ticket, same_bits, same_ticket
 
-from fastglt import _strict_json, _ticket_format
-from fastglt._ticket_tensors import checksum
+from fastglt import _strict_json
 from fastglt.errors import InputError, OutputPathError, TicketFileError
 from fastglt.ticket import Ticket
-from ticket_samples import free_ticket, make_data, make_model, make_ticket, same_bits, same_ticket
+from fastglt.ticket import format as ticket_format
+from fastglt.ticket.tensors import checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -484,7 +485,7 @@ def test_a_loaded_ticket_applies(saved: Path) -> None:
 def test_an_oversized_header_is_refused_on_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_ticket_format, "MAX_HEADER_BYTES", 100)
+    monkeypatch.setattr(ticket_format, "MAX_HEADER_BYTES", 100)
     with pytest.raises(InputError, match="100 MB"):
         make_ticket().save(tmp_path / "t")
     assert list(tmp_path.iterdir()) == []

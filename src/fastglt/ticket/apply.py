@@ -6,13 +6,12 @@ import copy
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch_geometric
-from torch_geometric.utils import select
 
 from fastglt.errors import GraphError, ModelError, TicketMismatchError
-from fastglt.fingerprint import (
+from fastglt.gating import keep_edges
+from fastglt.ticket.fingerprint import (
     compare_entries,
     compare_features,
     compare_graphs,
@@ -116,42 +115,12 @@ def loaded_copy(
     return result
 
 
-def keep_edges(data: Data, keep: Tensor) -> Data:
-    """Copy a graph without some of its edges; every node stays and keeps its number.
-
-    Args:
-        data: Stays as it is.
-        keep: Boolean ``[num_edges]``.
-
-    Returns:
-        Data: A deep copy with an explicit ``num_nodes``.
-
-    Raises:
-        GraphError: ``data`` also holds an adjacency matrix, which would keep every edge.
-    """
-    for name in ("adj", "adj_t"):
-        if data.get(name) is not None:
-            raise GraphError(
-                f"data.{name} must not stand beside edge_index: a model that reads it would see "
-                "the pruned edges; delete it"
-            )
-    result = copy.copy(data)
-    for name in data.edge_attrs():
-        if "edge_label" not in name:  # supervision, which may happen to have num_edges entries
-            value = data[name]
-            result[name] = _selected(value, keep, data.__cat_dim__(name, value))
-    result.num_nodes = data.num_nodes
+def pruned_copy(data: Data, keep: Tensor) -> Data:
+    """A deep copy of a graph with its kept edges only, see :func:`fastglt.gating.keep_edges`."""
+    result = keep_edges(data, keep)
     # torch cannot deep-copy CSR tensors, but clones them: deepcopy takes the clones for granted.
     sparse = (v for _, v in result if isinstance(v, torch.Tensor) and v.layout != torch.strided)
     return copy.deepcopy(result, {id(value): value.clone() for value in sparse})
-
-
-def _selected(value: Any, keep: Tensor, dim: int) -> Any:
-    if isinstance(value, np.ndarray):
-        return np.compress(keep.cpu().numpy(), value, axis=dim)
-    if isinstance(value, torch.Tensor):
-        keep = keep.to(value.device)
-    return select(value, keep, dim)
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:

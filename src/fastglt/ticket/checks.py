@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fastglt import _ticket_document as document
 from fastglt.errors import InputError
+from fastglt.ticket import document
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fastglt._ticket_format import TicketFields
+    from fastglt.ticket.format import TicketFields
 
 
 def check_ticket(parts: TicketFields) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from torch_geometric.nn import GAT, GCN
 
 from fastglt.errors import GraphError, ModelError
-from fastglt.fingerprint import (
+from fastglt.ticket.fingerprint import (
     compare_entries,
     compare_features,
     compare_graphs,

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 import torch_geometric
 
-from fastglt._ticket_apply import (
+from fastglt.errors import InputError
+from fastglt.ticket.apply import (
     check_matching_graph,
     check_matching_model,
-    keep_edges,
     loaded_copy,
+    pruned_copy,
 )
-from fastglt._ticket_checks import check_ticket
-from fastglt._ticket_format import read_ticket, unloadable, write_ticket
-from fastglt.errors import InputError
-from fastglt.fingerprint import graph_fingerprint, model_fingerprint
+from fastglt.ticket.checks import check_ticket
+from fastglt.ticket.fingerprint import graph_fingerprint, model_fingerprint
+from fastglt.ticket.format import read_ticket, unloadable, write_ticket
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch_geometric.data import Data
 
-    from fastglt._ticket_format import TicketFields
+    from fastglt.ticket.format import TicketFields
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -48,8 +48,8 @@ class Ticket:
         settings: Every setting of the search; ``recover`` is ``"rewind"`` or ``"finetune"``.
         provenance: Where the ticket comes from; see :func:`library_versions`.
         history: Events of the denoising run, in order.
-        graph: :func:`~fastglt.fingerprint.graph_fingerprint` of the searched graph.
-        model: :func:`~fastglt.fingerprint.model_fingerprint` of the searched model.
+        graph: :func:`~fastglt.ticket.fingerprint.graph_fingerprint` of the searched graph.
+        model: :func:`~fastglt.ticket.fingerprint.model_fingerprint` of the searched model.
         init_is_full: ``False`` for a ticket whose file kept only the unpruned entries of
             ``init_state``; the others are 0 then and the dense model cannot be rebuilt.
 
@@ -196,7 +196,7 @@ class Ticket:
         """
         check_matching_model(model, self.model, self.trained_state)
         check_matching_graph(data, self.graph)
-        return loaded_copy(model, self.trained_state, self.weight_masks), keep_edges(
+        return loaded_copy(model, self.trained_state, self.weight_masks), pruned_copy(
             data, self.edge_keep
         )
 

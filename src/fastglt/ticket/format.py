@@ -20,9 +20,10 @@ from safetensors import SafetensorError
 
 from fastglt import _strict_json
 from fastglt._atomic import atomic_write
-from fastglt._safetensors_header import MAX_HEADER_BYTES, read_header
-from fastglt._ticket_document import DTYPES, SCHEMA_VERSION, parse_document
-from fastglt._ticket_tensors import (
+from fastglt.errors import InputError, OutputPathError, TicketFileError
+from fastglt.ticket.document import DTYPES, SCHEMA_VERSION, parse_document
+from fastglt.ticket.safetensors_header import MAX_HEADER_BYTES, read_header
+from fastglt.ticket.tensors import (
     checksum,
     from_stored,
     pack_mask,
@@ -30,7 +31,6 @@ from fastglt._ticket_tensors import (
     to_stored,
     unpack_mask,
 )
-from fastglt.errors import InputError, OutputPathError, TicketFileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fastglt._safetensors_header import StoredTensor
-    from fastglt._ticket_document import TicketDocument
+    from fastglt.ticket.document import TicketDocument
+    from fastglt.ticket.safetensors_header import StoredTensor
 
 DOCUMENT_KEY = "fastglt"
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
