@@ -116,6 +116,7 @@ class _Finder:
         init: Mapping[str, Tensor] | None,
         callback: Callback,
     ) -> None:
+        self.start = time.perf_counter()
         num_classes = validate(data)
         get_method(settings.method)
         check_model(model)
@@ -135,7 +136,6 @@ class _Finder:
 
     def run(self) -> Ticket:
         """All stages."""
-        start = time.perf_counter()
         with self._timed("dense"):
             dense = self._train_dense()
         objective = self._objective(dense)
@@ -144,7 +144,7 @@ class _Finder:
         with self._timed("retrain"):
             retrained = self._retrain(objective, result)
         metrics = self._metrics(dense, result, retrained)
-        self.seconds["total"] = time.perf_counter() - start
+        self.seconds["total"] = time.perf_counter() - self.start
         return Ticket.create(
             self.original,
             self.given_data,

@@ -78,7 +78,7 @@ class Settings(DenoiseConfig):
         default=200, ge=1, description="epochs of retraining under the masks"
     )
     patience: int = Field(
-        default=0, ge=0, description="stop after so many epochs without a better one (0: never)"
+        default=100, ge=0, description="stop after so many epochs without a better one (0: never)"
     )
     lr: float = Field(default=0.01, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(default=5e-4, ge=0, description="weight decay, on weights only")
