@@ -25,12 +25,12 @@ class DenoiseConfig(BaseModel):
     allocation: Allocation = Field(
         default="erk", description="how the weight budget is shared among layers"
     )
-    interval: int = Field(default=10, ge=1, description="steps between two swaps")
+    interval: int = Field(default=5, ge=1, description="steps between two swaps")
     accumulation: int = Field(
         default=3, ge=1, description="last steps of an interval whose weight gradients are averaged"
     )
     alpha: float = Field(
-        default=0.3, ge=0, le=1, description="share of the kept components swapped first"
+        default=0.1, ge=0, le=1, description="share of the kept components swapped first"
     )
     warmup_start: float = Field(
         default=1.0,
@@ -72,8 +72,8 @@ class Settings(DenoiseConfig):
         description="retrain from the initial weights, or fine-tune the searched ones",
     )
     dense_epochs: int = Field(default=200, ge=1, description="epochs of the dense run")
-    pretrain_epochs: int = Field(default=30, ge=0, description="epochs before the one-shot cut")
-    denoise_steps: int = Field(default=150, ge=0, description="training steps of gradual denoising")
+    pretrain_epochs: int = Field(default=10, ge=0, description="epochs before the one-shot cut")
+    denoise_steps: int = Field(default=60, ge=0, description="training steps of gradual denoising")
     retrain_epochs: int = Field(
         default=200, ge=1, description="epochs of retraining under the masks"
     )
@@ -116,6 +116,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "retrain_epochs": 200,
         "patience": 0,
         "interval": 20,
+        "alpha": 0.3,
         "teacher": "none",
         "edge_score": "trained-gate",
         "edge_l1": 1e-4,

@@ -184,6 +184,7 @@ def _one_shot_score(context: SearchContext, gate: nn.Parameter | None) -> Tensor
 
 
 def _influence(context: SearchContext, data: Data, keep: Tensor) -> Tensor:
-    """``[num_groups]`` influence scores under the predictions on ``data``, the kept graph."""
-    out = predict(context.model, data, context.objective)
+    """``[num_groups]`` influence scores: the teacher's predictions, else the model's on ``data``."""
+    teacher = context.objective.teacher
+    out = predict(context.model, data, context.objective) if teacher is None else teacher.logits
     return scores.influence(context.objective.task.probability(out), context.groups, keep)
