@@ -29,7 +29,6 @@ from fastglt.gating import (
     check_model,
     clear_moments,
     edge_gradient,
-    gate_kind,
     keep_edges,
     loops_last,
     message_gate,
@@ -221,7 +220,6 @@ class _Deaf(nn.Module):
 )
 def test_which_models_take_edge_weights(model, expected):
     assert takes_edge_weight(model) is expected
-    assert gate_kind(model) == ("edge_weight" if expected else "message")
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -119,7 +119,7 @@ def _require_nonempty(name: str, count: int, size: int, sparsity: float) -> None
     if count == 0:
         raise BudgetError(
             f"weight_sparsity {sparsity} leaves layer {name!r} without any of its {size} weights; "
-            "choose a lower weight_sparsity or allocation='erk'"
+            "choose a lower weight_sparsity (allocation 'erk' spares small layers most)"
         )
 
 

@@ -16,7 +16,7 @@ from torch_geometric.data import Data
 from fastglt.allocation import GLOBAL, allocate
 from fastglt.cost import count_macs, num_parameters
 from fastglt.data.validate import validate
-from fastglt.errors import InputError
+from fastglt.errors import InputError, ModelError
 from fastglt.gating import apply_weight_mask, check_model, keep_edges, prunable_weights
 from fastglt.masks import EdgeGroups
 from fastglt.search.base import SearchContext, SearchResult, get_method
@@ -26,7 +26,7 @@ from fastglt.settings import Settings, resolve_settings
 from fastglt.ticket import Ticket
 from fastglt.training.callback import Callback
 from fastglt.training.inputs import kept_view, with_sparse_inputs
-from fastglt.training.loop import Fit, FitConfig, clone_state, fit, predict
+from fastglt.training.loop import Fit, FitConfig, clone_state, fit, initial_state, predict
 from fastglt.training.task import ADJACENCY, NodeClassification
 from fastglt.training.teacher import Objective, Teacher
 
@@ -51,8 +51,10 @@ def find(
     are searched, the model is reset to its initial weights and retrained under the masks. The
     epoch and the masks are chosen on validation; the test nodes are read once, at the end.
 
-    ``model`` and ``data`` are not changed. With the same seed on the same machine the result is
-    the same.
+    ``model`` and ``data`` are not changed. With the same seed on the same machine the result on
+    the CPU is the same. The teacher's predictions and the edge score ``influence`` use the
+    features of all nodes, also of unlabelled and test nodes (never their labels): the setting is
+    transductive.
 
     Args:
         model: Any module called as ``model(x, edge_index)`` that returns
@@ -120,12 +122,14 @@ class _Finder:
         num_classes = validate(data)
         get_method(settings.method)
         check_model(model)
+        _check_devices(model, data)
         self.settings = settings
         self.callback = callback
         self.original, self.given_data = model, data
         self.pretrained = init is not None or settings.recover == "finetune"
+        _check_gates_are_trained(settings, self.pretrained)
         self.model = copy.deepcopy(model)
-        self.init_state = _checked_init(self.model, init)
+        self.init_state = initial_state(model, init)
         self.task = _checked_task(self.model, data, num_classes)
         self.data = data
         if settings.sparse_inputs:
@@ -265,26 +269,29 @@ def _check_budgets(model: nn.Module, groups: EdgeGroups, settings: Settings) -> 
         allocate(shapes, settings.weight_sparsity, settings.allocation)
 
 
-def _checked_init(model: nn.Module, init: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """The state to rewind to, as a copy that fits the model."""
-    state = clone_state(model)
-    if init is None:
-        return state
-    if set(init) != set(state):
-        different = sorted(set(init) ^ set(state))[0]
-        raise InputError(f"init must have the model's state dict keys (differs in {different!r})")
-    for name, tensor in init.items():
-        if tensor.shape != state[name].shape:
-            raise InputError(
-                f"init[{name!r}] must have shape {list(state[name].shape)} "
-                f"(got {list(tensor.shape)})"
-            )
-    return {name: init[name].detach().clone() for name in state}
+def _check_gates_are_trained(settings: Settings, pretrained: bool) -> None:
+    if pretrained and settings.edge_score == "trained-gate" and settings.edge_sparsity > 0:
+        raise InputError(
+            "edge_score='trained-gate' (preset 'paper') trains its gates in pre-training, which a "
+            "trained model does not get; choose edge_score='influence' or 'unit-gate'"
+        )
+
+
+def _check_devices(model: nn.Module, data: Data) -> None:
+    devices = {str(tensor.device) for tensor in (*model.parameters(), data.x, data.edge_index)}
+    if len(devices) > 1:
+        raise ModelError(f"model and data must be on one device (got {', '.join(sorted(devices))})")
 
 
 def _checked_task(model: nn.Module, data: Data, num_classes: int) -> NodeClassification:
     """The task, after one call of the model to see that its output is usable."""
     objective = Objective(NodeClassification(num_classes))
-    out = predict(model, data, objective)
+    try:
+        out = predict(model, data, objective)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"model(x, edge_index) failed on x {list(data.x.shape)} of {data.x.dtype} and "
+            f"edge_index {list(data.edge_index.shape)}: {error}"
+        ) from error
     objective.task.check_output(out, data)
     return NodeClassification(out.size(-1))

@@ -11,7 +11,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +27,6 @@ from torch_geometric.utils import select
 from fastglt.errors import GraphError, ModelError
 from fastglt.masks import EdgeGroups, WeightMask
 
-GateKind = Literal["edge_weight", "message"]
-
 
 def check_model(model: nn.Module) -> None:
     """Refuse models that cannot be searched exactly.
@@ -37,6 +35,8 @@ def check_model(model: nn.Module) -> None:
         ModelError: If a conv caches its normalised graph (it would ignore a changed one), a
             parameter is not initialised yet, or there is no linear map to prune.
     """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model must be a torch.nn.Module (got {type(model).__name__})")
     for name, module in model.named_modules():
         if isinstance(module, MessagePassing) and getattr(module, "cached", False):
             raise ModelError(
@@ -53,6 +53,8 @@ def check_model(model: nn.Module) -> None:
             "the model has no prunable weights (expected at least one torch.nn.Linear or "
             f"torch_geometric.nn.Linear, got {type(model).__name__})"
         )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError("the model has no parameters that require gradients; unfreeze some")
 
 
 def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -142,11 +144,6 @@ def takes_edge_weight(model: nn.Module) -> bool:
     convs = [module for module in model.modules() if isinstance(module, MessagePassing)]
     modules: list[nn.Module] = [model, *convs]
     return bool(convs) and all("edge_weight" in _arguments(module.forward) for module in modules)
-
-
-def gate_kind(model: nn.Module) -> GateKind:
-    """How soft edge gates reach the model: ``"edge_weight"`` (exact) or ``"message"``."""
-    return "edge_weight" if takes_edge_weight(model) else "message"
 
 
 @contextmanager

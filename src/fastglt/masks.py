@@ -27,7 +27,10 @@ def check_sparsity(value: float, name: str) -> float:
     Raises:
         BudgetError: If it is not a number in ``[0, 1)``.
     """
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
     if not 0.0 <= number < 1.0:
         raise BudgetError(f"{name} must be in [0, 1) (got {value})")
     return number

@@ -20,7 +20,7 @@ EdgeScore = Literal["influence", "unit-gate", "trained-gate"]
 class DenoiseConfig(BaseModel):
     """How masks are cut and denoised: what :class:`fastglt.Denoiser` can be told."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     allocation: Allocation = Field(
         default="erk", description="how the weight budget is shared among layers"
@@ -69,7 +69,8 @@ class Settings(DenoiseConfig):
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of everything random")
     recover: Literal["rewind", "finetune"] = Field(
         default="rewind",
-        description="retrain from the initial weights, or fine-tune the searched ones",
+        description="retrain from the initial weights, or fine-tune those of a trained model "
+        "(Python only)",
     )
     dense_epochs: int = Field(default=200, ge=1, description="epochs of the dense run")
     pretrain_epochs: int = Field(default=10, ge=0, description="epochs before the one-shot cut")
@@ -81,9 +82,15 @@ class Settings(DenoiseConfig):
         default=100, ge=0, description="stop after so many epochs without a better one (0: never)"
     )
     lr: float = Field(default=0.01, gt=0, description="learning rate of Adam")
-    weight_decay: float = Field(default=5e-4, ge=0, description="weight decay, on weights only")
+    weight_decay: float = Field(
+        default=5e-4,
+        ge=0,
+        description="weight decay of the model's parameters; edge gates have none",
+    )
     teacher: Literal["none", "dense"] = Field(
-        default="dense", description="whose soft predictions guide search and retraining"
+        default="dense",
+        description="whose soft predictions, those of unlabelled nodes included, guide search and "
+        "retraining",
     )
     teacher_weight: float = Field(
         default=0.7, ge=0, le=1, description="share of the distillation term in the loss"
@@ -104,6 +111,21 @@ class Settings(DenoiseConfig):
         default=True,
         description="compute with features and graph as sparse matrices where proven equal",
     )
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> Settings:
+        events = num_events(self.denoise_steps, self.interval)
+        if self.warmup_events > events:
+            raise ValueError(
+                f"warmup_events must be at most {events}, the swaps of {self.denoise_steps} "
+                f"denoise_steps at interval {self.interval} (got {self.warmup_events})"
+            )
+        return self
+
+
+def num_events(steps: int, interval: int) -> int:
+    """Number of denoising events in ``steps`` steps; there is none after the last step."""
+    return max(0, (steps - 1) // interval)
 
 
 PRESETS: dict[str, dict[str, Any]] = {

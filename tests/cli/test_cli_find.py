@@ -93,7 +93,7 @@ def test_plain_text_where_stdout_is_no_terminal(find):
     assert "\x1b" not in outcome.out
     lines = outcome.out.splitlines()
     assert lines[0].split() == ["dense", "ticket"]
-    for start in ("validation accuracy", "test accuracy", "edges", "weights", "MACs", "time"):
+    for start in ("validation accuracy", "test accuracy", "edges", "parameters", "MACs", "training", "search"):
         assert sum(line.startswith(start) for line in lines) == 1
     for name in ("ticket.safetensors", "t.png", "r.json"):
         assert any(line.startswith(f"wrote {name} (") for line in lines)
@@ -134,7 +134,7 @@ REFUSED = {
     "recovery": (["--recover=finetune"], "recover must be 'rewind' on the command line"),
     "no history": (["--plot=t.png", "--method=random"], "which method 'random' does not have"),
     "no history 2": (["--plot=t.png", "--method=one-shot"], "method 'one-shot' does not have"),
-    "no swaps": (["--plot=t.png", "--denoise-steps=10"], "denoise_steps must be above interval"),
+    "no swaps": (["--plot=t.png", "--denoise-steps=5"], "denoise_steps must be above interval"),
     "format": (["--plot=t.gif"], "must end in one of .png, .pdf, .svg (got 't.gif')"),
     "out": (["--out=missing/t.safetensors"], "create it first"),
     "json": (["--json=missing/r.json"], "output path 'missing/r.json' cannot be written"),

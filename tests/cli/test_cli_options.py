@@ -20,7 +20,7 @@ from fastglt.cli.options import (
 from fastglt.errors import InputError, UnknownNameError
 from fastglt.models import BACKBONES
 from fastglt.models.config import BackboneConfig
-from fastglt.search.base import METHOD_MODULES
+from fastglt.search import METHOD_MODULES
 from fastglt.settings import PRESETS, Settings
 from fastglt.ticket import Ticket
 
@@ -52,7 +52,7 @@ def test_defaults_that_differ_by_preset_are_shown(find_help):
         default = Settings.model_fields[name].default
         if value != default and isinstance(value, (str, int)):
             assert f"default: {default} (paper: {value})" in find_help
-    assert "default: 150 (paper: 400)" in find_help
+    assert "default: 60 (paper: 400)" in find_help
     assert "--teacher none|dense" in find_help
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fastglt
-from fastglt.errors import BudgetError, InputError, ModelError
+from fastglt.errors import BudgetError, GraphError, InputError, ModelError
 from fastglt.masks import num_removed
 from fastglt.search.denoiser import Denoiser, edge_groups
 from fastglt.settings import DenoiseConfig
@@ -331,7 +331,7 @@ def test_bad_arguments_are_refused():
         _make(data, edge_sparsity=1.2)
     with pytest.raises(BudgetError, match=r"weight_sparsity must be in"):
         _make(data, weight_sparsity=-0.1)
-    with pytest.raises(InputError, match=r"steps must be at least 0 \(got -1\)"):
+    with pytest.raises(InputError, match=r"steps must be a whole number of at least 0 \(got -1\)"):
         _make(data, steps=-1)
     with pytest.raises(BudgetError, match=r"leaves layer 'convs\.1\.lin\.weight' without"):
         _make(data, weight_sparsity=0.998)
@@ -406,3 +406,57 @@ def test_the_example_of_the_documentation_runs():
     ticket = pruner.ticket()
     assert ticket.metrics["val_search"] > 0.5
     assert ticket.num_edges_kept == data.num_edges - 2 * num_removed(data.num_edges // 2, 0.5)
+
+
+def test_an_initialisation_that_training_overwrites_is_refused():
+    model = build("gcn", graph())
+    optimizer = torch.optim.Adam(model.parameters())
+    with pytest.raises(InputError, match="take a copy"):
+        Denoiser(model, optimizer, graph(), steps=1, init=model.state_dict())
+
+
+def test_the_ticket_keeps_the_given_initialisation():
+    data = graph()
+    model = build("gcn", data)
+    init = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    optimizer = torch.optim.Adam(model.parameters())
+    ticket = Denoiser(model, optimizer, data, steps=1, weight_sparsity=0.5, init=init).ticket()
+    assert states_equal(ticket.init_state, init)
+
+
+def test_weights_cannot_be_regrown_after_their_gradients_are_gone():
+    loop = Loop()
+    for _ in range(QUICK.interval - 1):
+        loop.train()
+        loop.optimizer.zero_grad()
+        loop.pruner.step(score=loop.loss)
+    loop.train()
+    loop.optimizer.zero_grad()
+    with pytest.raises(InputError, match="before the next zero_grad"):
+        loop.pruner.step(score=loop.loss)
+
+
+def test_an_optimizer_without_all_prunable_weights_is_refused():
+    model = build("gcn", graph())
+    optimizer = torch.optim.Adam(model.convs[0].parameters())
+    with pytest.raises(InputError, match=r"'convs\.1\.lin\.weight'"):
+        Denoiser(model, optimizer, graph(), steps=1)
+
+
+@pytest.mark.parametrize("value", [torch.tensor(float("nan")), 1.0])
+def test_a_score_that_is_no_usable_tensor_is_refused(value):
+    with pytest.raises(InputError, match="score must"):
+        Loop().run(3, score=lambda *_: value)
+
+
+def test_a_graph_out_of_range_and_an_unreachable_warm_up_are_refused():
+    data = graph()
+    with pytest.raises(InputError, match="warmup_events must be at most 0"):
+        _make(data, config=DenoiseConfig(warmup_start=0.5, warmup_events=2))
+    data.edge_index = data.edge_index.clone()
+    data.edge_index[0, 0] = -1
+    with pytest.raises(GraphError, match="column 0"):
+        _make(data)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fastglt.errors import BudgetError, ModelError, NonFiniteLossError, UnknownNameError
+from fastglt.gating import edge_gradient
 from fastglt.masks import num_removed
 from fastglt.search.base import (
     METHOD_MODULES,
@@ -15,12 +16,13 @@ from fastglt.search.base import (
     register,
 )
 from fastglt.search.denoiser import edge_groups
+from fastglt.search.run import GATE_FLOOR, cut, denoise
 from fastglt.settings import EdgeScore, resolve_settings
 from fastglt.training.callback import Callback
 from fastglt.training.loop import clone_state
 from fastglt.training.task import NodeClassification
 from fastglt.training.teacher import Objective
-from helpers import TINY, build, graph, states_equal, tensors_of
+from helpers import TINY, build, graph, states_equal, tensors_of, with_edges
 
 METHODS = sorted(METHOD_MODULES)
 
@@ -126,7 +128,7 @@ def test_phases_are_announced_and_ended():
         ("denoise", "end"),
     ]
     evaluated = [metric for metric in context.callback.metrics if metric is not None]
-    assert len(evaluated) == 3
+    assert len(evaluated) == 2 + 3  # every pre-training epoch, every due denoising step
     assert result.metrics["best_search_step"] in (2, 4, 6)
     assert [event["step"] for event in result.history] == [2, 4]
 
@@ -252,3 +254,45 @@ def test_a_frozen_start_is_not_needed():
     before = clone_state(context.model)
     result = get_method("random").search(context)
     assert states_equal(before, result.state)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sparsity_warm_up_still_ends_at_the_target(method):
+    context, result = _search(method, warmup_start=0.2, warmup_events=2)
+    groups = context.groups.num_groups
+    assert result.edge_mask.num_kept == groups - num_removed(groups, 0.29)
+    total = result.weight_mask.num_weights
+    assert result.weight_mask.num_kept == total - num_removed(total, 0.8)
+
+
+def test_trained_gates_stay_positive_where_kept_and_zero_where_pruned():
+    context = _context(edge_score="trained-gate", edge_l1=1.0, lr=0.2)
+    run = cut(context, steps=6)
+    denoise(run)
+    keep = run.denoiser.edge_mask.keep
+    assert (run.gate[keep] >= GATE_FLOOR).all()
+    assert (run.gate[~keep] == 0).all()
+
+
+def test_pruned_edges_are_scored_by_the_slope_of_a_whole_edge():
+    context = _context(edge_score="trained-gate")
+    run = cut(context, steps=6)
+    mask = run.denoiser.edge_mask
+    found = edge_gradient(run.score, context.data.edge_index, context.groups, mask.keep)
+    with torch.no_grad():
+        run.gate[mask.keep] = 1.0
+    expected = edge_gradient(
+        lambda e, w: context.objective(context.model(context.data.x, e, w), context.data),
+        context.data.edge_index, context.groups, mask.keep,
+    )  # fmt: skip
+    pruned = ~mask.keep
+    # Kept gates are close to 1 after so few epochs, so the slopes are too.
+    assert found[pruned].abs().max() > 0.1 * expected[pruned].abs().max()
+
+
+@pytest.mark.parametrize("num_edges", [0, 1])
+def test_trained_gates_of_next_to_no_edges(num_edges):
+    data = graph()
+    data = with_edges(data, data.edge_index[:, :num_edges])
+    _, result = _search("fastglt", data=data, edge_score="trained-gate", edge_diversity=0.1)
+    assert result.edge_mask.num_kept == num_edges

@@ -8,7 +8,9 @@ keep their traceback.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -41,6 +43,28 @@ def exit_codes() -> Iterator[None]:
     except BrokenPipeError:
         _discard_stdout()
         raise SystemExit(BROKEN_PIPE) from None
+
+
+@contextmanager
+def immediate_interrupts() -> Iterator[None]:
+    """Within the context Ctrl-C ends the process at once, without an exception.
+
+    For the import of torch and PyG: extension modules swallow a KeyboardInterrupt and fail later.
+    Nothing is being written then.
+    """
+
+    def leave(*_: object) -> None:
+        os.write(2, b"interrupted\n")
+        os._exit(INTERRUPTED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _discard_stdout() -> None:

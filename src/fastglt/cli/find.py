@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastglt._atomic import check_writable
 from fastglt.cli import formats, summary
 from fastglt.cli.config_file import with_config
+from fastglt.cli.exits import immediate_interrupts
 from fastglt.cli.inputs import build_model, check_names, load_dataset, use_threads
 from fastglt.cli.options import (
     DENOISING_METHODS,
@@ -19,7 +20,7 @@ from fastglt.cli.options import (
     validated,
 )
 from fastglt.cli.output import STDOUT, Output, write_json
-from fastglt.cli.progress import progress_bars, working
+from fastglt.cli.progress import progress_bars
 from fastglt.cli.records import DatasetRecord, ModelRecord
 from fastglt.errors import InputError
 from fastglt.report.denoising_plot import check_plot_path, save_denoising_plot
@@ -49,11 +50,11 @@ def _search(
     data_options: DataOptions, model_record: ModelRecord, settings: Settings, outputs: FindOptions
 ) -> Ticket:
     dataset = load_dataset(data_options)
-    with working("loading torch"):
+    with immediate_interrupts():
         from fastglt.api import find
 
-        use_threads(outputs)
-        model = build_model(model_record, dataset, settings.seed)
+    use_threads(outputs)
+    model = build_model(model_record, dataset, settings.seed)
     with progress_bars() as callback:
         ticket = find(model, dataset.data, callback=callback, **settings.model_dump())
     ticket.settings["dataset"] = DatasetRecord.of(dataset).model_dump()

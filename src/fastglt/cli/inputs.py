@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from fastglt.cli.exits import immediate_interrupts
 from fastglt.cli.options import METHODS, MODELS, DataOptions, ResultOptions
 from fastglt.cli.progress import working
 from fastglt.cli.records import DatasetRecord, ModelRecord
@@ -41,6 +42,10 @@ def load_dataset(options: DataOptions, record: DatasetRecord | None = None) -> L
         TicketFileError: If the record cannot be replayed.
     """
     from fastglt import data as datasets
+
+    with working("loading torch"), immediate_interrupts():
+        import torch_geometric.data
+        import torch_geometric.nn  # noqa: F401
 
     if options.dataset is None:
         names = ", ".join(entry.name for entry in datasets.CATALOGUE)

@@ -19,16 +19,16 @@ from pydantic.fields import FieldInfo
 
 from fastglt.data.catalogue import CATALOGUE
 from fastglt.errors import InputError
+from fastglt.models import BACKBONES
 from fastglt.models.config import BackboneConfig
+from fastglt.search import METHOD_MODULES
 from fastglt.settings import PRESETS, Settings
 
 Spec = type[BaseModel]
 _Model = TypeVar("_Model", bound=BaseModel)
 
-# Names in the registries of `fastglt.search` and `fastglt.models`, which import torch; a test
-# keeps them equal.
-METHODS = ("fastglt", "one-shot", "random")
-MODELS = ("gcn",)
+METHODS = tuple(METHOD_MODULES)
+MODELS = tuple(BACKBONES)
 DENOISING_METHODS = frozenset({"fastglt"})
 """Methods whose tickets have a history to plot."""
 
@@ -36,7 +36,7 @@ _NAMES: dict[str, tuple[str, ...]] = {"method": METHODS, "model": MODELS, "prese
 
 
 class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RootOptions(_Options):

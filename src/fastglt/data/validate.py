@@ -38,7 +38,7 @@ def validate(data: Data, *, num_classes: int | None = None, require_masks: bool 
         raise InputError(f"num_classes must be at least 1 (got {num_classes})")
     _check_kind(data)
     num_nodes = _check_features(data)
-    num_edges = _check_edges(data, num_nodes)
+    num_edges = check_edges(data, num_nodes)
     _check_edge_weight(data, num_edges)
     masks = _check_masks(data, num_nodes, require_masks)
     return _check_labels(data, num_nodes, masks, num_classes)
@@ -117,7 +117,12 @@ def _check_finite(x: Tensor) -> None:
     )
 
 
-def _check_edges(data: Data, num_nodes: int) -> int:
+def check_edges(data: Data, num_nodes: int) -> int:
+    """Check ``edge_index`` alone and return the number of edges.
+
+    Raises:
+        GraphError: If it is missing, malformed or out of range.
+    """
     edge_index = _tensor(data, "edge_index")
     if edge_index.layout != torch.strided:
         raise GraphError(f"data.edge_index must be dense (got {edge_index.layout})")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class BackboneConfig(BaseModel):
     """Width, depth and dropout of a named backbone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     hidden: int = Field(default=512, ge=1, description="hidden channels")
     layers: int = Field(default=2, ge=1, description="number of convs")

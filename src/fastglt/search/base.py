@@ -1,7 +1,7 @@
 """The contract of a search method, and the registry.
 
 To add a method, write a file with a subclass of :class:`SearchMethod`, decorate it with
-:func:`register` and import it in :func:`get_method`'s module list.
+:func:`register` and enter it in :data:`fastglt.search.METHOD_MODULES`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from torch_geometric.data import Data
 
 from fastglt.errors import UnknownNameError
 from fastglt.masks import EdgeGroups, EdgeMask, WeightMask
+from fastglt.search import METHOD_MODULES
 from fastglt.settings import Settings
 from fastglt.training.callback import Callback
 from fastglt.training.teacher import Objective
-
-METHOD_MODULES = {"fastglt": "fastglt", "one-shot": "one_shot", "random": "random"}
-"""Method name to the module of this package that holds it."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt import scores
+from fastglt.data.validate import check_edges
 from fastglt.errors import BudgetError, InputError
 from fastglt.gating import (
     check_model,
@@ -23,10 +24,10 @@ from fastglt.gating import (
 from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity
 from fastglt.schedules import cosine_swap_fraction, warmup_sparsity
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser
-from fastglt.settings import DenoiseConfig
+from fastglt.settings import DenoiseConfig, num_events
 from fastglt.ticket import Ticket
 from fastglt.training.inputs import kept_view
-from fastglt.training.loop import clone_state
+from fastglt.training.loop import clone_state, initial_state
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 """``score(edge_index, edge_weight)`` on the whole graph returns a scalar loss whose gradient with
@@ -122,9 +123,10 @@ class Denoiser:
         edge_gate: nn.Parameter | None = None,
     ) -> None:
         check_model(model)
-        if steps < 0:
-            raise InputError(f"steps must be at least 0 (got {steps})")
+        check_edges(data, data.num_nodes)
         self.config = config or DenoiseConfig()
+        _check_steps(steps, self.config)
+        _check_optimizer(model, optimizer)
         self.steps = steps
         self._targets = (
             check_sparsity(edge_sparsity, "edge_sparsity"),
@@ -132,7 +134,7 @@ class Denoiser:
         )
         self._model = model
         self._data = data
-        self._init = dict(init) if init is not None else clone_state(model)
+        self._init = initial_state(model, init)
         self.groups = edge_groups(data)
         start = self._sparsity_after(0)
         self._edges = EdgeDenoiser(
@@ -182,7 +184,10 @@ class Denoiser:
     def step(
         self, score: ScoreFunction | None = None, metric: Metric | None = None
     ) -> SwapEvent | None:
-        """Count one training step; swap if it is time. Call it after ``optimizer.step()``.
+        """Count one training step; swap if it is time.
+
+        Call it after ``optimizer.step()`` and before the next ``zero_grad()``: weights are regrown
+        by the gradients that the parameters hold.
 
         Args:
             score: Called as ``score(edge_index, edge_weight)`` with the whole graph on steps that
@@ -263,7 +268,7 @@ class Denoiser:
                 f"edge_score must have shape [{self.groups.num_edges}], one score an edge "
                 f"(got {list(edge_score.shape)})"
             )
-        return mean_over_groups(edge_score, self.groups)
+        return mean_over_groups(_checked_scores(edge_score, "edge_score"), self.groups)
 
     def _sparsity_after(self, event: int) -> tuple[float, float]:
         edges, weights = (
@@ -321,6 +326,9 @@ class Denoiser:
         gate = unit_gates(self.groups, keep)
         with torch.enable_grad():
             value = score(self._data.edge_index, gate)
+        if not isinstance(value, Tensor):
+            raise InputError(f"score must return a tensor (got {type(value).__name__})")
+        value = _checked_scores(value, "score")
         if value.shape == (self.groups.num_edges,):
             given = mean_over_groups(value.detach(), self.groups)
             return given, given
@@ -339,6 +347,33 @@ class Denoiser:
 def edge_groups(data: Data) -> EdgeGroups:
     """The edge groups of a graph; edge weights that differ by direction make it directed."""
     return EdgeGroups.from_edge_index(data.edge_index, data.num_nodes, data.get("edge_weight"))
+
+
+def _check_steps(steps: int, config: DenoiseConfig) -> None:
+    if not isinstance(steps, int) or steps < 0:
+        raise InputError(f"steps must be a whole number of at least 0 (got {steps!r})")
+    events = num_events(steps, config.interval)
+    if config.warmup_events > events:
+        raise InputError(
+            f"warmup_events must be at most {events}, the swaps of {steps} steps at interval "
+            f"{config.interval} (got {config.warmup_events})"
+        )
+
+
+def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in prunable_weights(model).items():
+        if id(parameter) not in held:
+            raise InputError(
+                f"the optimizer does not hold the model's parameter {name!r}, so its pruned "
+                "weights could not be kept at 0; pass one optimizer with all prunable weights"
+            )
+
+
+def _checked_scores(value: Tensor, name: str) -> Tensor:
+    if bool(value.detach().isnan().any()):
+        raise InputError(f"{name} must not hold NaN (got {int(value.isnan().sum())} NaN values)")
+    return value
 
 
 _NO_SCORE = (

@@ -25,7 +25,7 @@ def gate_penalty(gate: Tensor, l1: float, diversity: float) -> Tensor:
     it drives the gates apart.
     """
     penalty = l1 * gate.abs().sum()
-    if diversity:
+    if diversity and gate.numel() > 1:
         spread = torch.exp(-mean_absolute_difference(gate) / 2)
         penalty = penalty + diversity * (spread - torch.log(gate.var()))
     return penalty

@@ -14,13 +14,15 @@ from fastglt.masks import EdgeMask
 from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
 from fastglt.search.regularizers import gate_penalty
+from fastglt.settings import Settings
 from fastglt.training.loop import make_optimizer, predict, train_step
 from fastglt.training.seeding import seeded
 
 GATE_NOISE = 1e-4
 """Standard deviation of the noise that trained gates start with, around 1 (FastGLT's code)."""
 GATE_FLOOR = 1e-4
-"""Trained gates act as at least this, since negative edge weights break GCN normalisation."""
+"""Trained gates of kept edges are held at or above this after every step, since negative edge
+weights break GCN normalisation."""
 
 
 @dataclass
@@ -46,8 +48,9 @@ class SearchRun:
             keep = self.denoiser.edge_mask.keep
             return context.groups.to_edges(_influence(context, self.denoiser.data, keep), 0.0)
         if self.gate is not None:
-            floored = self.gate.detach().clamp_min(GATE_FLOOR)
-            gate = edge_weight * context.groups.to_edges(floored, 1.0)
+            # Pruned gates are held at 0, but what counts is the slope of a whole edge.
+            whole = torch.where(self.denoiser.edge_mask.keep, self.gate.detach(), 1.0)
+            gate = edge_weight * context.groups.to_edges(whole, 1.0)
         context.model.eval()
         out = context.objective.task.forward(context.model, context.data, gate)
         return context.objective(out, context.data)
@@ -80,7 +83,9 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
     with seeded(settings.seed):
         for epoch in range(1, epochs + 1):
             _train(context, optimizer, context.data, gate, full, f"pretrain epoch {epoch}")
-            context.callback.on_step("pretrain", epoch, None)
+            out = predict(context.model, context.data, context.objective)
+            metric = context.objective.task.metric(out, context.data, "val")
+            context.callback.on_step("pretrain", epoch, metric)
     if epochs:
         context.callback.on_phase_end("pretrain")
     denoiser = Denoiser(
@@ -90,7 +95,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         steps=steps,
         edge_sparsity=settings.edge_sparsity,
         weight_sparsity=settings.weight_sparsity,
-        config=settings,
+        config=settings if steps else _without_warmup(settings),
         edge_score=context.groups.to_edges(_one_shot_score(context, gate), 0.0),
         edge_gate=gate,
     )
@@ -128,8 +133,16 @@ def result_of(run: SearchRun) -> SearchResult:
     )
 
 
+def _without_warmup(settings: Settings) -> Settings:
+    """Where no denoising follows, the cut goes to the target at once."""
+    return settings.model_copy(update={"warmup_start": 1.0, "warmup_events": 0})
+
+
 def _new_gate(context: SearchContext) -> nn.Parameter | None:
-    if context.settings.edge_score != "trained-gate" or context.settings.edge_sparsity == 0:
+    settings = context.settings
+    if settings.edge_score != "trained-gate" or settings.edge_sparsity == 0:
+        return None
+    if context.groups.num_groups == 0:
         return None
     noise = torch.randn(context.groups.num_groups, generator=context.generator)
     return nn.Parameter(1 + GATE_NOISE * noise.to(context.groups.index.device))
@@ -139,7 +152,7 @@ def _edge_gate(context: SearchContext, gate: nn.Parameter | None, mask: EdgeMask
     """``[num_kept_edges]`` factors of the kept edges, or ``None`` where gates are units."""
     if gate is None:
         return None
-    return context.groups.to_edges(gate.clamp_min(GATE_FLOOR), 1.0)[mask.edges]
+    return context.groups.to_edges(gate, 1.0)[mask.edges]
 
 
 def _train(
@@ -157,13 +170,16 @@ def _train(
     if gate is not None:
         loss = loss + gate_penalty(gate, settings.edge_l1, settings.edge_diversity)
     train_step(optimizer, loss, where)
+    if gate is not None:
+        with torch.no_grad():
+            gate.masked_fill_(mask.keep & (gate < GATE_FLOOR), GATE_FLOOR)
 
 
 def _one_shot_score(context: SearchContext, gate: nn.Parameter | None) -> Tensor:
     """``[num_groups]`` scores of the one-shot cut.
 
-    Trained gates without any pre-training differ by their initial noise only, so the cut is then
-    random, as in the publication.
+    Trained gates without any pre-training differ by their initial noise only, so the edges are
+    then cut at random, as in the publication (and the weights by their random initial values).
     """
     groups, settings = context.groups, context.settings
     if gate is not None:
@@ -184,7 +200,7 @@ def _one_shot_score(context: SearchContext, gate: nn.Parameter | None) -> Tensor
 
 
 def _influence(context: SearchContext, data: Data, keep: Tensor) -> Tensor:
-    """``[num_groups]`` influence scores: the teacher's predictions, else the model's on ``data``."""
+    """``[num_groups]`` influence on the teacher's predictions, else on the model's on ``data``."""
     teacher = context.objective.teacher
     out = predict(context.model, data, context.objective) if teacher is None else teacher.logits
     return scores.influence(context.objective.task.probability(out), context.groups, keep)

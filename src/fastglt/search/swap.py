@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fastglt import scores
 from fastglt.allocation import GLOBAL, allocate, cut_weights, shrink
-from fastglt.errors import BudgetError
+from fastglt.errors import BudgetError, InputError
 from fastglt.gating import WeightGate
 from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity, num_removed, select_top
 
@@ -82,6 +82,11 @@ class WeightDenoiser:
 
     def swap(self, share: float, sparsity: float) -> int:
         """Swap ``share`` of each layer's kept weights; return how many were regrown."""
+        if share > 0 and not self._gradients:
+            raise InputError(
+                "weights are regrown by their gradients, but the parameters hold none: call "
+                "step() after optimizer.step() and before the next zero_grad()"
+            )
         self._counts = self._next_counts(sparsity)
         masks = {}
         for name, parameter in self._parameters.items():

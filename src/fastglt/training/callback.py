@@ -7,7 +7,10 @@ class Callback:
     """Does nothing; override what you need. All methods are called from the training thread."""
 
     def on_phase_start(self, phase: str, total: int) -> None:
-        """A phase (``dense``, ``pretrain``, ``denoise``, ``retrain``) of ``total`` steps begins."""
+        """A phase of ``total`` steps begins.
+
+        Phases are ``dense``, ``pretrain``, ``denoise``, and ``retrain`` or ``finetune``.
+        """
 
     def on_step(self, phase: str, step: int, val_metric: float | None) -> None:
         """Step ``step`` (from 1) has ended; ``val_metric`` is ``None`` if it was not evaluated."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fastglt.errors import NonFiniteLossError
+from fastglt.errors import InputError, NonFiniteLossError
 from fastglt.gating import WeightGate
 from fastglt.masks import WeightMask
 from fastglt.training.callback import Callback
@@ -63,6 +64,36 @@ class _Best:
 def clone_state(model: nn.Module) -> dict[str, Tensor]:
     """A copy of a model's state dict that shares no memory with it."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def initial_state(model: nn.Module, init: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """The state dict to rewind to: a copy of ``init``, or of the model's state as it is now.
+
+    Raises:
+        InputError: If ``init`` does not fit the model, is not finite, or is the model's own memory
+            (so that training has overwritten it).
+    """
+    state = model.state_dict()
+    if init is None:
+        return clone_state(model)
+    if set(init) != set(state):
+        different = sorted(set(init) ^ set(state))[0]
+        raise InputError(f"init must have the model's state dict keys (differs in {different!r})")
+    for name, own in state.items():
+        tensor = init[name]
+        if not isinstance(tensor, Tensor) or tensor.shape != own.shape:
+            found = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise InputError(
+                f"init[{name!r}] must be a tensor of shape {list(own.shape)} (got {found})"
+            )
+        if tensor.numel() and tensor.data_ptr() == own.data_ptr():
+            raise InputError(
+                f"init[{name!r}] is the model's own tensor, which training changes; take a copy of "
+                "the state dict before training"
+            )
+        if not bool(tensor.isfinite().all()):
+            raise InputError(f"init[{name!r}] must be finite (got NaN or infinity)")
+    return {name: init[name].detach().to(own, copy=True) for name, own in state.items()}
 
 
 def make_optimizer(

@@ -15,6 +15,7 @@ def seeded(seed: int) -> Iterator[None]:
     Dropout and parameter initialisation can only draw from the global state; everything else
     takes a :class:`torch.Generator`.
     """
-    with torch.random.fork_rng():
+    device = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=device):
         torch.manual_seed(seed)
         yield

@@ -27,8 +27,9 @@ class Task(ABC):
         """Call the model on the edges that ``data`` has.
 
         Args:
-            model: Called as ``model(x, edge_index)``, or with ``edge_weight`` as third argument
-                if it takes one and there is a gate or ``data.edge_weight``.
+            model: Called as ``model(x, edge_index)``, or with ``edge_weight=`` if every conv
+                takes it and there is a gate or ``data.edge_weight``; other models do not see
+                the edge weights.
             data: The graph, possibly with fewer edges than it started from. Where it has
                 an :data:`ADJACENCY` and there is no gate, that takes the place of ``edge_index``.
             gate: ``[num_edges]``, a differentiable factor for each edge.
@@ -87,7 +88,9 @@ class NodeClassification(Task):
         accuracy = multiclass_accuracy(
             out[mask].argmax(dim=-1), data.y[mask], self.num_classes, average="micro"
         )
-        return float(accuracy)
+        count = int(mask.sum())
+        # torchmetrics answers in float32; the share itself is exact in float64.
+        return round(float(accuracy) * count) / count
 
     def probability(self, out: Tensor) -> Tensor:
         """Softmax over the classes."""
@@ -113,5 +116,5 @@ def _call(model: nn.Module, x: Tensor, edge_index: Tensor, edge_weight: Tensor |
     if edge_weight is None:
         out = model(x, edge_index)
     else:
-        out = model(x, edge_index, edge_weight)
+        out = model(x, edge_index, edge_weight=edge_weight)
     return out
