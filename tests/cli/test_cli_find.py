@@ -93,7 +93,8 @@ def test_plain_text_where_stdout_is_no_terminal(find):
     assert "\x1b" not in outcome.out
     lines = outcome.out.splitlines()
     assert lines[0].split() == ["dense", "ticket"]
-    for start in ("validation accuracy", "test accuracy", "edges", "parameters", "MACs", "training", "search"):
+    starts = ("validation accuracy", "test accuracy", "edges", "parameters", "MACs", "training")
+    for start in (*starts, "search"):
         assert sum(line.startswith(start) for line in lines) == 1
     for name in ("ticket.safetensors", "t.png", "r.json"):
         assert any(line.startswith(f"wrote {name} (") for line in lines)
