@@ -23,6 +23,7 @@ from _cells import RESULTS, append_cell, pending, provenance, read_cells, use_th
 from fastglt import data as datasets
 from fastglt.models import build_model
 from fastglt.models.config import BackboneConfig
+from fastglt.search import METHOD_VERSION
 from fastglt.training.seeding import seeded
 
 METRICS = (
@@ -49,6 +50,7 @@ def all_keys(args: argparse.Namespace) -> list[dict[str, Any]]:
             "preset": args.preset,
             "seed": seed,
             "settings": dict(args.set),
+            "version": METHOD_VERSION,
         }
         for seed, dataset, budget, teacher, method in grid
     ]
