@@ -84,6 +84,7 @@ def test_a_model_without_edge_weights_is_searched_too(real_dataset):
     dataset = real_dataset("cora")
     torch.manual_seed(0)
     model = GAT(dataset.data.num_features, 16, 2, dataset.num_classes, heads=4)
-    settings = {"edge_sparsity": 0.3, "weight_sparsity": 0.9, "edge_score": "unit-gate", **SHORT}
+    settings = {"edge_sparsity": 0.3, "weight_sparsity": 0.5, "edge_score": "unit-gate", **SHORT}
+    settings |= {"dense_epochs": 80, "retrain_epochs": 80}
     ticket = fastglt.find(model, dataset.data, **settings)
-    assert ticket.metrics["test_ticket"] > 0.6
+    assert ticket.metrics["test_ticket"] > ticket.metrics["test_dense"] - 0.1
