@@ -19,6 +19,9 @@ DEMO_ARGS ?= --dataset citeseer --model gcn --hidden 512 \
 	--edge-sparsity 0.3 --weight-sparsity 0.95 --method fastglt --preset default --seed 0 \
 	--out ticket.safetensors --plot ticket.png --json result.json
 
+# Threads that wait by spinning make a busy machine many times slower.
+export OMP_WAIT_POLICY ?= passive
+
 BIN := $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) \
 	--constraint constraints.txt
