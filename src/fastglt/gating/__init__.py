@@ -1,0 +1,22 @@
+"""How masks act on a model and a graph.
+
+A hard edge mask is a shorter ``edge_index`` and nothing else, which is exact for every conv
+(:mod:`~fastglt.gating.edges`). A hard weight mask is enforced after each optimizer step
+(:mod:`~fastglt.gating.weights`). Soft edge gates exist only to obtain gradients
+(:mod:`~fastglt.gating.gradients`).
+"""
+
+from fastglt.gating.edges import keep_edges as keep_edges
+from fastglt.gating.gradients import edge_gradient as edge_gradient
+from fastglt.gating.gradients import gate_gradient as gate_gradient
+from fastglt.gating.gradients import loops_last as loops_last
+from fastglt.gating.gradients import mean_over_groups as mean_over_groups
+from fastglt.gating.gradients import message_gate as message_gate
+from fastglt.gating.gradients import sum_over_groups as sum_over_groups
+from fastglt.gating.gradients import takes_edge_weight as takes_edge_weight
+from fastglt.gating.gradients import unit_gates as unit_gates
+from fastglt.gating.parameters import check_model as check_model
+from fastglt.gating.parameters import prunable_weights as prunable_weights
+from fastglt.gating.weights import WeightGate as WeightGate
+from fastglt.gating.weights import apply_weight_mask as apply_weight_mask
+from fastglt.gating.weights import clear_moments as clear_moments
