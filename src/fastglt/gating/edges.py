@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,10 @@ def keep_edges(data: Data, keep: Tensor) -> Data:
         keep: ``[num_edges]`` bool.
 
     Returns:
-        The kept edges in their given order with everything that belongs to them, and an explicit
-        ``num_nodes``. Nodes keep their numbers, also those that become isolated. Supervision
-        edges (``edge_label_index`` and the like) stay whole.
+        The kept edges in their given order with everything that belongs to them
+        (``edge_weight``, ``edge_attr``, ...), and an explicit ``num_nodes``. Nodes keep their
+        numbers, also those that become isolated. Supervision edges (``edge_label_index`` and the
+        like) stay whole.
 
     Raises:
         GraphError: ``data`` also holds an adjacency matrix, which would keep every edge.
@@ -35,18 +37,44 @@ def keep_edges(data: Data, keep: Tensor) -> Data:
                 f"data.{name} must not stand beside edge_index: a model that reads it would see "
                 "the pruned edges; delete it"
             )
+    return _with_edge_values(data, lambda value, dim: _masked(value, keep, dim))
+
+
+def reorder_edges(data: Data, order: Tensor) -> Data:
+    """A copy of a graph with its edges in another order, and with them all that belongs to them.
+
+    Args:
+        data: The graph; it is not changed.
+        order: ``[num_edges]`` int64, a permutation: the new column ``i`` is the old ``order[i]``.
+
+    Returns:
+        The same graph to every conv. Supervision edges (``edge_label_index`` and the like) keep
+        their order.
+    """
+    return _with_edge_values(data, lambda value, dim: _permuted(value, order, dim))
+
+
+def _with_edge_values(data: Data, change: Callable[[Any, int], Any]) -> Data:
     result = copy.copy(data)
     for name in data.edge_attrs():
         if "edge_label" not in name:  # supervision, which may happen to have num_edges entries
             value = data[name]
-            result[name] = _selected(value, keep, data.__cat_dim__(name, value))
+            result[name] = change(value, data.__cat_dim__(name, value))
     result.num_nodes = data.num_nodes
     return result
 
 
-def _selected(value: Any, keep: Tensor, dim: int) -> Any:
+def _masked(value: Any, keep: Tensor, dim: int) -> Any:
     if isinstance(value, np.ndarray):
         return np.compress(keep.cpu().numpy(), value, axis=dim)
-    if isinstance(value, torch.Tensor):
-        keep = keep.to(value.device)
-    return select(value, keep, dim)
+    return select(value, _beside(value, keep), dim)
+
+
+def _permuted(value: Any, order: Tensor, dim: int) -> Any:
+    if isinstance(value, np.ndarray):
+        return np.take(value, order.cpu().numpy(), axis=dim)
+    return select(value, _beside(value, order), dim)
+
+
+def _beside(value: Any, index: Tensor) -> Tensor:
+    return index.to(value.device) if isinstance(value, torch.Tensor) else index

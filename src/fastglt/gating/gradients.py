@@ -5,28 +5,15 @@ They act through ``edge_weight`` where every conv takes it, else on the finished
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
-from torch_geometric.nn import MessagePassing
-from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from fastglt.errors import ModelError
 from fastglt.masks import EdgeGroups
-
-
-def takes_edge_weight(model: nn.Module) -> bool:
-    """Whether an ``edge_weight`` given to the model reaches every conv of it."""
-    if isinstance(model, BasicGNN):
-        return bool(model.supports_edge_weight)
-    convs = [module for module in model.modules() if isinstance(module, MessagePassing)]
-    modules: list[nn.Module] = [model, *convs]
-    return bool(convs) and all("edge_weight" in _arguments(module.forward) for module in modules)
 
 
 @contextmanager
@@ -60,6 +47,7 @@ def edge_gradient(
     edge_index: Tensor,
     groups: EdgeGroups,
     keep: Tensor,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Gradient of a loss with respect to the gate of every edge group, kept or not.
 
@@ -72,22 +60,23 @@ def edge_gradient(
         edge_index: ``[2, num_edges]``.
         groups: The graph's edge groups.
         keep: ``[num_groups]`` bool.
+        dtype: Type of the gates, which should be the model's.
 
     Returns:
-        ``[num_groups]`` float32; the two directions of a pair are added.
+        ``[num_groups]`` of ``dtype``; the two directions of a pair are added.
 
     Raises:
         ModelError: If the loss does not depend on the gates.
     """
-    gate = unit_gates(groups, keep)
+    gate = unit_gates(groups, keep, dtype)
     with torch.enable_grad():
         value = loss(edge_index, gate)
     return gate_gradient(value, gate, groups)
 
 
-def unit_gates(groups: EdgeGroups, keep: Tensor) -> Tensor:
+def unit_gates(groups: EdgeGroups, keep: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """``[num_edges]`` gates that require gradients: 1 for kept edges and self-loops, else 0."""
-    return groups.to_edges(keep.to(torch.float32), 1.0).requires_grad_()
+    return groups.to_edges(keep.to(dtype), 1.0).requires_grad_()
 
 
 def gate_gradient(value: Tensor, gate: Tensor, groups: EdgeGroups) -> Tensor:
@@ -121,7 +110,3 @@ _NO_EDGE_GRADIENT = (
     "the loss does not depend on edge_weight: pass edge_weight on to the model, or leave out "
     "score= so that edges are chosen by degree alone"
 )
-
-
-def _arguments(function: Callable[..., Any]) -> set[str]:
-    return set(inspect.signature(function).parameters)

@@ -68,9 +68,22 @@ def clear_moments(optimizer: torch.optim.Optimizer, parameter: Tensor, entries: 
             value.masked_fill_(entries, 0)
 
 
-def apply_weight_mask(state: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A copy of a state dict in which the pruned weights are exactly 0."""
-    return {
-        name: tensor.detach().masked_fill(~mask[name], 0) if name in mask else tensor.clone()
-        for name, tensor in state.items()
-    }
+def apply_weight_mask(
+    state: Mapping[str, Tensor],
+    mask: Mapping[str, Tensor],
+    tied: Mapping[str, str] | None = None,
+) -> dict[str, Tensor]:
+    """A copy of a state dict in which the pruned weights are exactly 0.
+
+    Args:
+        state: The state dict.
+        mask: Kept weights by parameter name.
+        tied: Further names of shared parameters, see :func:`~fastglt.gating.tied_names`: the
+            entries under them are masked alike, else loading them would undo the mask.
+    """
+    first = dict(tied or {})
+    masked = {}
+    for name, tensor in state.items():
+        keep = mask.get(first.get(name, name))
+        masked[name] = tensor.clone() if keep is None else tensor.detach().masked_fill(~keep, 0)
+    return masked
