@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastglt.errors import BudgetError
+from fastglt.errors import BudgetError, GraphError
 from fastglt.masks import (
     SELF_LOOP,
     EdgeGroups,
@@ -19,6 +19,7 @@ from fastglt.masks import (
     check_sparsity,
     num_removed,
     select_top,
+    stable_sort,
 )
 
 
@@ -77,6 +78,12 @@ def test_select_top_breaks_ties_by_index_and_keeps_the_shape():
     mask = select_top(torch.zeros(3, 4), 5)
     assert mask.shape == (3, 4)
     assert mask.flatten().tolist() == [True] * 5 + [False] * 7
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.int64])
+def test_select_top_takes_every_type_of_number(dtype):
+    score = torch.tensor([3, -1, 2, 2, 5, 2], dtype=dtype)
+    assert select_top(score, 3).tolist() == [True, False, True, False, True, False]
 
 
 def test_select_top_does_not_change_the_scores():
@@ -174,6 +181,119 @@ def test_degrees_equal_a_count(case, draw):
         for node in groups.ends[:, group].tolist():
             expected[node] += 1
     assert groups.degrees(keep).tolist() == expected
+
+
+def _directed_copies(edges, attributes):
+    """For each ordered pair of nodes, the multiset of the attributes of its edges."""
+    found = defaultdict(list)
+    for edge, row in zip(edges, attributes, strict=True):
+        found[edge].append(row)
+    return {edge: sorted(rows) for edge, rows in found.items()}
+
+
+@st.composite
+def attributed_graphs(draw):
+    """Symmetric edges with rows of weight and two attributes that often agree by direction."""
+    nodes = draw(st.integers(2, 4))
+    node = st.integers(0, nodes - 1)
+    row = st.tuples(*[st.sampled_from([-1.0, 0.0, 2.0])] * 3)
+    one_way = draw(st.lists(st.tuples(node, node, row), max_size=8))
+    edges = [((u, v), r) for u, v, r in one_way]
+    reverse = draw(st.permutations([((v, u), r) for (u, v), r in edges if u != v]))
+    if reverse and draw(st.booleans()):
+        reverse = [(reverse[0][0], draw(row)), *reverse[1:]]
+    return nodes, draw(st.permutations(edges + list(reverse)))
+
+
+@given(attributed_graphs())
+def test_a_graph_is_undirected_if_both_directions_carry_the_same_attributes(case):
+    nodes, rows = case
+    edges = [edge for edge, _ in rows]
+    edge_index = _edge_index(edges)
+    table = torch.tensor([row for _, row in rows]).reshape(-1, 3)
+    groups = EdgeGroups.from_edge_index(edge_index, nodes, table[:, 0], table[:, 1:])
+    copies = _directed_copies(edges, [row for _, row in rows])
+    agrees = all(copies.get((v, u)) == copies[(u, v)] for u, v in copies)
+    bare = EdgeGroups.from_edge_index(edge_index, nodes)
+    assert groups.undirected == agrees
+    assert (groups.note is None) == (agrees or not bare.undirected)
+    if agrees:
+        assert torch.equal(groups.index, bare.index)
+        assert torch.equal(groups.ends, bare.ends)
+    else:
+        assert torch.equal(groups.ends, edge_index[:, edge_index[0] != edge_index[1]])
+
+
+def test_the_note_names_the_attribute_and_the_pair_that_disagree():
+    edge_index = torch.tensor([[0, 1, 1, 2, 2], [1, 0, 2, 1, 2]])
+    weight = torch.tensor([1.0, 1.0, 2.0, 2.0, 9.0])
+    attr = torch.tensor([[1, 2], [1, 2], [3, 4], [3, 5], [0, 0]])
+    groups = EdgeGroups.from_edge_index(edge_index, 3, weight, attr)
+    assert not groups.undirected
+    assert groups.note == (
+        "treated as directed: edge_attr differs between the edges 1 -> 2 and 2 -> 1 "
+        "(columns 2 and 3 of edge_index)"
+    )
+    assert EdgeGroups.from_edge_index(edge_index, 3, weight).note is None
+
+
+def test_duplicates_are_compared_as_multisets_of_whole_rows():
+    edge_index = torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0]])
+    weight = torch.tensor([1.0, 2.0, 2.0, 1.0])
+    same = EdgeGroups.from_edge_index(edge_index, 2, weight, torch.tensor([5, 6, 6, 5]))
+    crossed = EdgeGroups.from_edge_index(edge_index, 2, weight, torch.tensor([5, 6, 5, 6]))
+    assert (same.undirected, same.num_groups) == (True, 1)
+    assert (crossed.undirected, crossed.num_groups) == (False, 4)
+
+
+def test_attributes_that_are_missing_in_both_directions_agree():
+    edge_index = torch.tensor([[0, 1], [1, 0]])
+    attr = torch.tensor([[math.nan, 1.0], [math.nan, 1.0]])
+    assert EdgeGroups.from_edge_index(edge_index, 2, edge_attr=attr).undirected
+    attr[0, 0] = 0.0
+    assert not EdgeGroups.from_edge_index(edge_index, 2, edge_attr=attr).undirected
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 2), (2, 3, 2), (2, 0)])
+def test_attributes_of_any_shape_with_one_row_an_edge_are_taken(shape):
+    edge_index = torch.tensor([[0, 1], [1, 0]])
+    if shape[0] == 2:
+        assert EdgeGroups.from_edge_index(edge_index, 2, edge_attr=torch.ones(shape)).undirected
+        return
+    with pytest.raises(GraphError, match="edge_attr must have one row an edge, 2 in all"):
+        EdgeGroups.from_edge_index(edge_index, 2, edge_attr=torch.ones(shape))
+
+
+@given(st.lists(st.integers(0, 20), max_size=40), st.sampled_from([21, 2**60]))
+def test_keys_are_sorted_stably_whether_they_can_be_packed_or_not(keys, bound):
+    found, position = stable_sort(torch.tensor(keys, dtype=torch.long), bound)
+    assert found.tolist() == sorted(keys)
+    assert position.tolist() == sorted(range(len(keys)), key=lambda i: keys[i])
+
+
+def test_the_largest_keys_that_can_be_packed_are_sorted_right():
+    bound = 2**61
+    keys = torch.tensor([bound - 1, 0, bound - 1, bound - 2])
+    found, position = stable_sort(keys, bound)
+    assert found.tolist() == [0, bound - 2, bound - 1, bound - 1]
+    assert position.tolist() == [1, 3, 0, 2]
+
+
+def test_groups_take_4_bytes_a_number_and_pair_the_highest_nodes_there_can_be():
+    top = 2**31 - 1
+    edge_index = torch.tensor([[top - 1, top - 2, 0, 5], [top - 2, top - 1, 5, 0]])
+    groups = EdgeGroups.from_edge_index(edge_index, top)
+    assert (groups.index.dtype, groups.ends.dtype) == (torch.int32, torch.int32)
+    assert groups.index.tolist() == [1, 1, 0, 0]
+    with pytest.raises(GraphError, match=r"num_nodes must be less than 2\*\*31 \(got 2147483648\)"):
+        EdgeGroups.from_edge_index(edge_index, top + 1)
+
+
+def test_gradients_flow_from_edges_to_groups():
+    groups = EdgeGroups.from_edge_index(torch.tensor([[0, 1, 1, 0, 2], [1, 0, 1, 2, 0]]), 3)
+    values = torch.tensor([5.0, 7.0], requires_grad=True)
+    groups.to_edges(values, 1.0).dot(torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0])).backward()
+    assert values.grad.tolist() == [3.0, 24.0]
 
 
 def test_weights_that_differ_by_direction_make_a_graph_directed():

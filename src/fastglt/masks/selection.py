@@ -1,0 +1,78 @@
+"""Sparsities and the selection of exact counts."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastglt.errors import BudgetError
+
+
+def check_sparsity(value: float, name: str) -> float:
+    """Return ``value`` as a float if it is a sparsity.
+
+    Raises:
+        BudgetError: If it is not a number in ``[0, 1)``.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0.0 <= number < 1.0:
+        raise BudgetError(f"{name} must be in [0, 1) (got {value})")
+    return number
+
+
+def num_removed(total: int, sparsity: float) -> int:
+    """Number of components that a sparsity removes: ``floor(sparsity * total)``.
+
+    The sparsity is taken as the decimal that was written, not as its binary neighbour, so
+    ``num_removed(100, 0.29)`` is 29 although ``0.29 * 100 < 29`` in floating point.
+
+    Raises:
+        BudgetError: If ``sparsity`` is not in ``[0, 1)``.
+    """
+    return math.floor(Fraction(str(check_sparsity(sparsity, "sparsity"))) * total)
+
+
+def select_top(score: Tensor, count: int) -> Tensor:
+    """Mask of exactly ``count`` entries with the highest score, ties broken by index order.
+
+    Args:
+        score: Scores of any shape, higher = keep. May hold infinities, but no NaN.
+        count: How many entries to select, ``0 <= count <= score.numel()``.
+
+    Returns:
+        Boolean tensor of the shape of ``score`` with ``count`` entries set. Runs in O(n).
+
+    Raises:
+        ValueError: If ``count`` is out of range or a score is NaN.
+    """
+    flat = score.detach().reshape(-1)
+    if not 0 <= count <= flat.numel():
+        raise ValueError(f"count must be in [0, {flat.numel()}] (got {count})")
+    if bool(flat.isnan().any()):
+        raise ValueError("scores must not be NaN")
+    if count in (0, flat.numel()):
+        return torch.full(score.shape, count > 0, dtype=torch.bool, device=score.device)
+    threshold = _kth_smallest(flat, flat.numel() - count)
+    selected = flat > threshold
+    missing = count - int(selected.count_nonzero())
+    ties = (flat == threshold).nonzero().view(-1)
+    selected[ties[:missing]] = True
+    return selected.view(score.shape)
+
+
+def _kth_smallest(values: Tensor, position: int) -> float | int:
+    """The value at a position, counted from 0, of the sorted values."""
+    if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
+        # Vectorised, and without the index array that kthvalue fills.
+        partitioned = np.partition(values.numpy(), position)
+        found: float | int = partitioned[position].item()
+    else:
+        found = values.kthvalue(position + 1).values.item()
+    return found
