@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
+from fastglt import scores
 from fastglt.masks import EdgeGroups
 from fastglt.scores import (
     degree_product,
@@ -27,9 +28,16 @@ def _star(leaves: int = 4) -> EdgeGroups:
     return EdgeGroups.from_edge_index(edge_index, leaves + 2)
 
 
-@given(st.lists(st.sampled_from([-2.0, 0.0, 1.0, 7.5, math.inf, -math.inf]), max_size=40))
-def test_ranks_are_mean_ranks_scaled_to_the_unit_interval(values):
-    found = ranks(torch.tensor(values, dtype=torch.float64))
+@given(
+    st.lists(
+        st.sampled_from([-2.0, -0.0, 0.0, 1.0, 7.5, math.inf, -math.inf])
+        | st.floats(allow_nan=False, width=32),
+        max_size=40,
+    ),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_ranks_are_mean_ranks_scaled_to_the_unit_interval(values, dtype):
+    found = ranks(torch.tensor(values, dtype=dtype))
     if len(values) < 2:
         assert found.tolist() == [0.0] * len(values)
         return
@@ -101,6 +109,34 @@ def test_influence_is_the_disagreement_of_the_ends_times_their_gcn_weight():
     weight = [8**-0.5] * 3 + [4**-0.5]
     expected = [gap * w for gap, w in zip([0, 1, 2, 2], weight, strict=True)]
     assert found.tolist() == pytest.approx(expected)
+
+
+def test_influence_of_many_edges_is_computed_in_chunks_without_changing_it(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    edge_index = torch.randint(50, (2, 300), generator=generator)
+    groups = EdgeGroups.from_edge_index(edge_index, 50)
+    probability = torch.rand(50, 7, generator=generator)
+    keep = torch.rand(groups.num_groups, generator=generator) < 0.5
+    whole = influence(probability, groups, keep)
+    for chunk in (1, 7 * 13, 7 * groups.num_groups):
+        monkeypatch.setattr(scores, "_CHUNK", chunk)
+        assert torch.equal(influence(probability, groups, keep), whole)
+    source, target = groups.ends
+    degree = groups.degrees(keep) + 1.0
+    gap = (probability[source] - probability[target]).abs().sum(dim=1)
+    torch.testing.assert_close(whole, gap / (degree[source] * degree[target]).sqrt())
+
+
+def test_scores_leave_what_they_are_computed_from_alone():
+    groups = _star()
+    keep = torch.tensor([True, False, True, True])
+    probability, gradient = torch.rand(6, 3), torch.randn(4)
+    before = probability.clone(), gradient.clone(), keep.clone()
+    influence(probability, groups, keep)
+    unit_gate(gradient, groups, keep)
+    trained_gate(gradient, gradient, groups, keep)
+    for now, then in zip((probability, gradient, keep), before, strict=True):
+        assert torch.equal(now, then)
 
 
 def test_trained_gates_drop_by_size_and_regrow_by_gradient_and_degree():

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fastglt.masks import EdgeGroups
+from fastglt.masks import EdgeGroups, stable_sort
+
+_CHUNK = 1 << 18
+"""How many probabilities are gathered at a time: few enough to stay in a processor's cache."""
 
 
 def magnitude(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -32,8 +35,8 @@ def degree_product(groups: EdgeGroups, keep: Tensor, power: float) -> Tensor:
     """
     degree = groups.degrees(keep).clamp_min(1).to(torch.float32)
     source, target = groups.ends
-    product: Tensor = degree[source] * degree[target]
-    return torch.pow(product, power)
+    product = degree.index_select(0, source).mul_(degree.index_select(0, target))
+    return product.pow_(power)
 
 
 def ranks(score: Tensor) -> Tensor:
@@ -43,11 +46,24 @@ def ranks(score: Tensor) -> Tensor:
     """
     if score.numel() < 2:
         return torch.zeros(score.shape, device=score.device)
-    _, inverse, counts = torch.unique(score, return_inverse=True, return_counts=True)
-    last = counts.cumsum(0) - 1
-    mean: Tensor = last - (counts - 1) / 2
-    scaled = (mean / (score.numel() - 1)).to(torch.float32)
-    return scaled.index_select(0, inverse.view(-1)).view(score.shape)
+    values, position = _sorted(score.detach().reshape(-1))
+    _, counts = torch.unique_consecutive(values, return_counts=True)
+    mean_rank = counts.cumsum(0) - (counts + 1).to(torch.float64) / 2
+    scaled = (mean_rank / (score.numel() - 1)).to(torch.float32)
+    result = torch.empty(score.numel(), device=score.device)
+    return result.scatter_(0, position, scaled.repeat_interleave(counts)).view(score.shape)
+
+
+def _sorted(score: Tensor) -> tuple[Tensor, Tensor]:
+    """Values in ascending order, up to a strictly rising map, and where they came from."""
+    if score.dtype != torch.float32:
+        result = score.sort()
+        return result.values, result.indices
+    bits = (score + 0.0).view(torch.int32).to(torch.int64)  # adding 0 turns -0 into 0
+    # The bits of positive floats rise with them, those of negative ones fall.
+    lowest = torch.iinfo(torch.int32).min
+    keys = torch.where(bits < 0, lowest - 1 - bits, bits).sub_(lowest)
+    return stable_sort(keys, 1 << 32)
 
 
 def unit_gate(
@@ -69,7 +85,7 @@ def unit_gate(
     degree = ranks(degree_product(groups, keep, power=-0.5))
     if gradient is None:
         return degree
-    return ranks(-gradient) + degree_weight * degree
+    return ranks(-gradient).add_(degree, alpha=degree_weight)
 
 
 def influence(probability: Tensor, groups: EdgeGroups, keep: Tensor) -> Tensor:
@@ -85,10 +101,16 @@ def influence(probability: Tensor, groups: EdgeGroups, keep: Tensor) -> Tensor:
         groups: The graph's edge groups.
         keep: ``[num_groups]`` bool, the kept graph that degrees are counted on.
     """
-    source, target = groups.ends
+    probability = probability.detach()
     degree = groups.degrees(keep).to(torch.float32) + 1
-    disagreement = (probability[source] - probability[target]).abs().sum(dim=-1)
-    return disagreement * (degree[source] * degree[target]).rsqrt()
+    score = probability.new_empty(groups.num_groups, dtype=torch.float32)
+    step = max(1, _CHUNK // max(probability.size(1), 1))
+    for start in range(0, groups.num_groups, step):
+        source, target = groups.ends[:, start : start + step]
+        gap = probability.index_select(0, source).sub_(probability.index_select(0, target))
+        weight = (degree.index_select(0, source) * degree.index_select(0, target)).rsqrt_()
+        torch.mul(gap.abs_().sum(dim=-1), weight, out=score[start : start + step])
+    return score
 
 
 def trained_gate(
@@ -99,4 +121,5 @@ def trained_gate(
     Drop by ``|gate|``, regrow by ``|gradient| + (d_u * d_v) ** -1.5`` with degrees on the kept
     graph (arXiv 2412.07605, section 4).
     """
-    return gate.detach().abs(), gradient.abs() + degree_product(groups, keep, power=-1.5)
+    grow = degree_product(groups, keep, power=-1.5).add_(gradient.abs())
+    return gate.detach().abs(), grow
