@@ -11,6 +11,7 @@ from tiny_dataset import make_entry
 
 from fastglt.data import CATALOGUE, listing
 from fastglt.data.catalogue import Catalogue
+from fastglt.data.entry import TASKS
 from fastglt.errors import InputError, UnknownNameError
 
 
@@ -38,12 +39,22 @@ def test_duplicate_names_are_refused_whatever_their_case():
 
 
 @pytest.mark.parametrize("entry", list(CATALOGUE), ids=lambda entry: entry.name)
-def test_every_entry_has_lower_case_name_and_checksums_of_files_below_its_folder(entry):
+def test_every_entry_has_lower_case_name_and_files_below_its_folder(entry):
     assert entry.name == entry.name.lower()
-    assert entry.checksums
-    for path, checksum in entry.checksums.items():
-        assert re.fullmatch(r"raw/[\w.]+", path)
-        assert re.fullmatch("[0-9a-f]{64}", checksum)
+    assert entry.task in TASKS
+    assert entry.metric in ("accuracy", "roc_auc", "hits@20", "hits@50")
+    assert entry.files
+    for path, checksum in entry.files.items():
+        assert re.fullmatch(r"((raw|split/\w+)/)?[\w.-]+", path)
+        assert checksum is None or re.fullmatch("[0-9a-f]{64}", checksum)
+
+
+def test_pickles_are_never_read_without_a_published_checksum():
+    unverified = [entry for entry in CATALOGUE if not entry.is_verified]
+    assert unverified
+    for entry in unverified:
+        # Arrays without objects, text, and torch files read with an allow-list.
+        assert all(name.endswith((".npz", ".csv.gz", ".pt", ".txt")) for name in entry.files)
 
 
 def test_listing_says_where_each_dataset_is(tmp_path, monkeypatch):
@@ -54,7 +65,7 @@ def test_listing_says_where_each_dataset_is(tmp_path, monkeypatch):
     assert where(tmp_path) == "downloadable"
     monkeypatch.setenv("FASTGLT_OFFLINE", "1")
     assert where(tmp_path) == "not here (offline)"
-    for name in entry.checksums:
+    for name in entry.files:
         (tmp_path / entry.folder / name).touch()
     assert where(tmp_path) == "under root"
     assert where(None) == "not here (offline)"

