@@ -6,10 +6,30 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class BackboneConfig(BaseModel):
-    """Width, depth and dropout of a named backbone."""
+    """Size and dropout of a named backbone; ``None`` stands for the backbone's own default.
+
+    :func:`fastglt.models.resolve_config` puts the defaults in.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    hidden: int = Field(default=512, ge=1, description="hidden channels")
-    layers: int = Field(default=2, ge=1, description="number of convs")
-    dropout: float = Field(default=0.5, ge=0, lt=1, description="dropout between layers")
+    hidden: int | None = Field(
+        default=None,
+        ge=1,
+        description="hidden channels, of all heads together; default: 512, gat 64, deepergcn 128",
+    )
+    layers: int | None = Field(
+        default=None, ge=1, description="number of convs; default: 2, deepergcn 28"
+    )
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="dropout between layers; default: 0.5, gat 0.6"
+    )
+    heads: int | None = Field(
+        default=None, ge=1, description="attention heads, of gat only; default: 8"
+    )
+    embedding_dim: int | None = Field(
+        default=None,
+        ge=1,
+        description="width of the learned node embedding of a graph without features; default: "
+        "hidden",
+    )
