@@ -93,7 +93,7 @@ CASES = [
         lambda d: replaced(torch.ones(160), 11, float("inf")),
         "got inf at edge 11",
     ),
-    ("adj_t", lambda d: torch.eye(N).to_sparse_csr(), "must hold its edges in edge_index"),
+    ("adj_t", lambda d: torch.eye(N).to_sparse_csr(), "edges once .got edge_index and adj_t"),
 ]
 
 

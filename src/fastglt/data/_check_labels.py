@@ -1,0 +1,173 @@
+"""What each task needs besides the graph: labels and masks, or label edges."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from fastglt.data._checks import check_pairs, check_shape, tensor
+from fastglt.data.forms import message_edges
+from fastglt.data.links import EVALUATION_POSITIVES, LINK_KEYS, pair_codes
+from fastglt.errors import GraphError
+
+_MASKS: Final = ("train_mask", "val_mask", "test_mask")
+
+
+def check_masks(data: Data, size: int, required: bool, what: str = "node") -> dict[str, Tensor]:
+    """Check the masks that are there, ``[size]`` boolean each, and return them.
+
+    Args:
+        data: The graph.
+        size: Number of nodes, or of graphs.
+        required: Whether training and validation mask must be there and hold something.
+        what: What the masks choose from, for the messages.
+
+    Raises:
+        GraphError: If a mask is missing or malformed, or two overlap.
+    """
+    masks: dict[str, Tensor] = {}
+    for key in _MASKS:
+        if data.get(key) is None and (not required or key == "test_mask"):
+            continue
+        mask = tensor(data, key)
+        if mask.dtype != torch.bool:
+            raise GraphError(f"data.{key} must be torch.bool (got {mask.dtype})")
+        hint = f"; choose one split, e.g. data.{key}[:, 0]" if mask.dim() == 2 else ""
+        check_shape(key, mask, (size,), hint)
+        if required and key != "test_mask" and not bool(mask.any()):
+            raise GraphError(f"data.{key} must hold at least one {what} (got none)")
+        masks[key] = mask
+    for (key, mask), (other_key, other) in combinations(masks.items(), 2):
+        both = (mask & other).nonzero()
+        if both.numel():
+            raise GraphError(
+                f"data.{key} and data.{other_key} must not overlap "
+                f"(got {what} {int(both[0])} in both, {both.size(0)} in all)"
+            )
+    return masks
+
+
+def check_classes(
+    data: Data,
+    size: int,
+    masks: dict[str, Tensor],
+    num_classes: int | None,
+    what: str = "node",
+) -> int:
+    """Check int64 ``y`` ``[size]`` where a mask looks at it; return the number of classes.
+
+    Raises:
+        GraphError: If it is missing, malformed or out of range.
+    """
+    y = tensor(data, "y")
+    if y.dtype != torch.long:
+        raise GraphError(f"data.y must be torch.int64 (got {y.dtype})")
+    hint = "; use data.y.squeeze(-1)" if tuple(y.shape) == (size, 1) else ""
+    check_shape("y", y, (size,), hint)
+    used = _used(y, masks)
+    labels = y[used]
+    if num_classes is None:
+        num_classes = int(labels.max()) + 1 if labels.numel() else 1
+        num_classes = max(num_classes, 1)
+    bad = (used & ((y < 0) | (y >= num_classes))).nonzero()
+    if bad.numel():
+        first = int(bad[0])
+        raise GraphError(
+            f"data.y must be in [0, {num_classes - 1}] for {num_classes} classes "
+            f"(got {int(y[first])} at {what} {first})"
+        )
+    return num_classes
+
+
+def check_multilabel(
+    data: Data,
+    size: int,
+    masks: dict[str, Tensor],
+    num_labels: int | None,
+    what: str = "node",
+) -> int:
+    """Check float ``y`` ``[size, num_labels]`` of 0, 1 and NaN; return ``num_labels``.
+
+    Raises:
+        GraphError: If it is missing, malformed or holds another number.
+    """
+    y = tensor(data, "y")
+    if not y.is_floating_point():
+        raise GraphError(f"data.y must be floating point (got {y.dtype}); use data.y.float()")
+    if y.dim() != 2 or y.size(0) != size or y.size(1) == 0:
+        raise GraphError(f"data.y must have shape [{size}, num_labels] (got {list(y.shape)})")
+    if num_labels is not None and y.size(1) != num_labels:
+        raise GraphError(f"data.y must have {num_labels} columns (got {y.size(1)})")
+    wrong = ~((y == 0) | (y == 1) | y.isnan())
+    bad = (wrong & _used(y[:, 0], masks).unsqueeze(1)).nonzero()
+    if bad.numel():
+        row, column = bad[0].tolist()
+        raise GraphError(
+            "data.y must be 0, 1 or NaN for unlabelled "
+            f"(got {float(y[row, column])} at {what} {row}, label {column})"
+        )
+    return int(y.size(1))
+
+
+def check_links(data: Data, num_nodes: int, required: bool) -> int:
+    """Check the label edges, and that no validation or test positive carries messages; return 0.
+
+    Raises:
+        GraphError: If one is missing, malformed, or a positive is a message edge.
+    """
+    for key in LINK_KEYS:
+        if data.get(key) is None and not required:
+            continue
+        check_pairs(key, tensor(data, key), num_nodes, "num_label_edges")
+        if data[key].size(1) == 0:
+            raise GraphError(f"data.{key} must hold at least one pair of nodes (got none)")
+    messages = pair_codes(message_edges(data), num_nodes)
+    for key in EVALUATION_POSITIVES:
+        if data.get(key) is None:
+            continue
+        pairs = data[key]
+        # The direction in which a pair is written says nothing on an undirected graph, whose
+        # messages pass both ways; on a directed one the opposite edge is another edge.
+        seen = torch.isin(pair_codes(pairs, num_nodes), messages).nonzero()
+        if seen.numel():
+            column = int(seen[0])
+            raise GraphError(
+                f"data.{key} must not be among the message-passing edges "
+                f"(got {tuple(pairs[:, column].tolist())} at column {column}, "
+                f"{seen.size(0)} in all); fastglt.data.links.remove_evaluation_edges takes them out"
+            )
+    return 0
+
+
+def check_batch(data: Data) -> int:
+    """Expect a batch of graphs and return their number.
+
+    Raises:
+        GraphError: If it is a single graph, or nodes are not assigned to graphs in order.
+    """
+    if not isinstance(data, Batch):
+        raise GraphError(
+            f"data must be a torch_geometric.data.Batch (got {type(data).__name__}); "
+            "make one with Batch.from_data_list"
+        )
+    batch = tensor(data, "batch")
+    num_graphs = int(data.num_graphs)
+    bad = ((batch < 0) | (batch >= num_graphs)).nonzero()
+    if bad.numel():
+        node = int(bad[0])
+        raise GraphError(
+            f"data.batch must be in [0, {num_graphs - 1}] for {num_graphs} graphs "
+            f"(got {int(batch[node])} at node {node})"
+        )
+    return num_graphs
+
+
+def _used(like: Tensor, masks: dict[str, Tensor]) -> Tensor:
+    """Where some mask looks; everywhere without masks."""
+    if masks:
+        return torch.stack(list(masks.values())).any(dim=0)
+    return torch.ones_like(like, dtype=torch.bool)
