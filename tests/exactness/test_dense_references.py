@@ -9,8 +9,6 @@ from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv
 
 from fastglt.gating import apply_weight_mask, keep_edges
 from fastglt.masks import EdgeGroups, EdgeMask, select_top
-from fastglt.training.inputs import kept_view, with_sparse_inputs
-from fastglt.training.task import NodeClassification
 from helpers import graph, isolate, with_loops
 
 
@@ -103,18 +101,6 @@ def test_edges_that_stay_are_those_that_matter(name, loops):
     small = keep_edges(data, _mask(data, 0.5))
     whole = conv(data.x, data.edge_index)
     assert (conv(small.x, small.edge_index) - whole).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("name", CONVS)
-@pytest.mark.parametrize("loops", [False, True])
-def test_sparse_inputs_of_the_kept_graph_give_its_outputs(name, loops):
-    data = _graph(loops)
-    data.x = data.x.float()
-    conv, task = CONVS[name][0]().eval(), NodeClassification(5)
-    keep = _mask(data, 0.5)
-    small = kept_view(with_sparse_inputs(conv, data, task), keep)
-    expected = task.forward(conv, keep_edges(data, keep))
-    assert torch.allclose(task.forward(conv, small), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CONVS)
