@@ -174,10 +174,11 @@ def _records(
 def _split(
     entry: DatasetEntry, split_seed: int, split: Mapping[str, float] | None
 ) -> tuple[dict[str, Any], ...]:
-    if isinstance(split_seed, bool) or not isinstance(split_seed, int) or split_seed < 0:
-        raise InputError(f"split_seed must be an integer of at least 0 (got {split_seed!r})")
+    _check_seed(split_seed)
     if split is not None:
-        return (_random_split(entry, split_seed, split),)
+        if entry.task == LINK_PREDICTION:
+            raise InputError(f"split must be left out for link prediction (got {dict(split)!r})")
+        return (split_record(split, split_seed),)
     if entry.num_splits:
         if split_seed >= entry.num_splits:
             raise InputError(
@@ -188,17 +189,29 @@ def _split(
     return ({**entry.split, "seed": split_seed},) if entry.split else ()
 
 
-def _random_split(
-    entry: DatasetEntry, split_seed: int, split: Mapping[str, float]
-) -> dict[str, Any]:
-    if entry.task == LINK_PREDICTION:
-        raise InputError(f"split must be left out for link prediction (got {dict(split)!r})")
+def split_record(split: Mapping[str, float], split_seed: int) -> dict[str, Any]:
+    """The record of a random split of the nodes.
+
+    Args:
+        split: ``{"train_per_class": ..., "val_per_class": ...}``, or shares of the labelled nodes
+            ``{"train": ..., "val": ...}``.
+        split_seed: Seed, at least 0.
+
+    Raises:
+        InputError: If there are other keys, or the seed is none.
+    """
+    _check_seed(split_seed)
     if set(split) not in ({"train_per_class", "val_per_class"}, {"train", "val"}):
         raise InputError(
             "split must have the keys train_per_class and val_per_class, or train and val "
             f"(got {', '.join(map(str, split)) or 'none'})"
         )
     return {"name": "RandomSplit", **split, "seed": split_seed}
+
+
+def _check_seed(split_seed: int) -> None:
+    if isinstance(split_seed, bool) or not isinstance(split_seed, int) or split_seed < 0:
+        raise InputError(f"split_seed must be an integer of at least 0 (got {split_seed!r})")
 
 
 def listing(root: str | os.PathLike[str] | None = None) -> list[DatasetRow]:

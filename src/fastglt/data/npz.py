@@ -1,0 +1,195 @@
+"""The user's own graph in one ``.npz`` file.
+
+Arrays of the file, all without pickled objects; what is not in brackets is required:
+
+======================================== ==========================================================
+``edge_index``                           ``[2, num_edges]`` integers, sources above targets; or else
+``adj_indptr``, ``adj_indices``          the adjacency matrix in CSR: row = source, column = target;
+[``adj_data``], [``adj_shape``]          its values become edge weights unless all are 1
+[``x``]                                  ``[num_nodes, num_features]`` numbers; or else
+[``x_indptr``, ``x_indices``,            the same in CSR (``attr_indptr`` and so on is taken too)
+``x_data``, ``x_shape``]
+[``num_nodes``]                          one integer; required where there are no features
+[``y``] (or ``labels``)                  ``[num_nodes]`` integers, negative = unlabelled; or
+                                         ``[num_nodes, num_labels]`` of 0, 1 and NaN
+[``train_mask``, ``val_mask``,           ``[num_nodes]`` of booleans, all three or none
+``test_mask``]
+[``edge_weight``], [``edge_attr``]       ``[num_edges]`` and ``[num_edges, d]`` finite numbers
+[``train_pos_edge_label_index``, ...]    the five keys of :mod:`fastglt.data.links`
+======================================== ==========================================================
+
+Numbers that are no integers become float32, which is what models compute with. Edges are taken as
+they are: an undirected edge is in the file in both directions. With link keys the task is link prediction; else ``y`` must be there and decides it.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from fastglt._atomic import atomic_write
+from fastglt.data._checks import check_shape
+from fastglt.data._npz_arrays import Arrays
+from fastglt.data.entry import LINK_PREDICTION, MULTILABEL, NODE_CLASSIFICATION
+from fastglt.data.forms import to_edge_index
+from fastglt.data.links import LINK_KEYS
+from fastglt.data.loading import LoadedDataset, split_record
+from fastglt.data.transforms import replay
+from fastglt.data.validate import validate
+from fastglt.errors import GraphError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from torch_geometric.data import Data
+
+_METRICS: Final = {
+    NODE_CLASSIFICATION: "accuracy",
+    MULTILABEL: "roc_auc",
+    LINK_PREDICTION: "roc_auc",
+}
+_SHARES: Final = {"train": 0.6, "val": 0.2}
+
+
+def load_npz(
+    path: str | os.PathLike[str],
+    *,
+    split_seed: int = 0,
+    split: Mapping[str, float] | None = None,
+    transforms: Iterable[Mapping[str, Any]] | None = None,
+) -> LoadedDataset:
+    """Load and check a graph from a ``.npz`` file; nothing in it can be run.
+
+    Args:
+        path: The file, with the arrays that this module describes.
+        split_seed: Seed of the split of the nodes that is drawn where the file has no masks.
+        split: What to draw instead of 60 % training and 20 % validation nodes: ``{"train": ...,
+            "val": ...}`` or ``{"train_per_class": ..., "val_per_class": ...}``. Replaces masks
+            that are there.
+        transforms: Records to replay instead of drawing a split, e.g. those of a ticket.
+
+    Returns:
+        The graph, named after the file, with its task (by its keys), the usual metric of that
+        task and the record of the split.
+
+    Raises:
+        InputError: If the file cannot be read, has arrays of objects or unknown names.
+        GraphError: If an array is missing or malformed; the message names array, row and value.
+    """
+    file = Path(path)
+    arrays = _read(file)
+    data = arrays.graph()
+    task = _task(data)
+    records = _records(data, task, split_seed, split, transforms)
+    data = replay(data, records)
+    num_classes = validate(data, task)
+    return LoadedDataset(
+        name=file.stem,
+        data=data,
+        num_classes=num_classes,
+        task=task,
+        source=f"file {file}",
+        transforms=records,
+        metric=_METRICS[task],
+        title=file.stem,
+    )
+
+
+def save_npz(data: Data, path: str | os.PathLike[str]) -> None:
+    """Write a graph for :func:`load_npz`.
+
+    Args:
+        data: A graph with the tensors that this module describes; edges may also be an
+            ``EdgeIndex`` or a CSR ``adj_t``, features sparse CSR. When it is loaded again, edges
+            and features are plain tensors, and all that is not integer is float32.
+        path: The file to write, ending in ``.npz``; it is replaced as a whole.
+
+    Raises:
+        InputError: If the path does not end in ``.npz``.
+        GraphError: If the graph holds something that the format has no place for; the message
+            names it. Delete it from the graph first if it is not needed.
+        OutputPathError: If the file cannot be written.
+    """
+    if Path(path).suffix != ".npz":
+        raise InputError(f"path must end in .npz (got {os.fspath(path)!r})")
+    contents: dict[str, np.ndarray[Any, Any]] = {}
+    for key, value in to_edge_index(data).to_dict().items():
+        if key == "num_nodes":
+            contents[key] = np.asarray(int(value))
+        elif value is not None:
+            contents.update(_as_arrays(key, value))
+    with atomic_write(path) as temporary, temporary.open("wb") as writer:
+        np.savez_compressed(writer, **contents)
+
+
+def _read(file: Path) -> Arrays:
+    try:
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise InputError(f"{file} must be a .npz archive of arrays (got a single array)")
+        with archive:
+            names = [name for name in archive.files if name not in Arrays.IGNORED]
+            return Arrays(file, {name: archive[name] for name in names})
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{file} must be a readable .npz file (got {reason})") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if "allow_pickle" in str(error):
+            raise InputError(
+                f"{file} must hold arrays of numbers only (got pickled objects, which are never "
+                "loaded); save each as a plain array"
+            ) from error
+        raise InputError(f"{file} must be a whole .npz archive (got: {error})") from error
+
+
+def _task(data: Data) -> str:
+    if any(key in data for key in LINK_KEYS):
+        return LINK_PREDICTION
+    if data.get("y") is None:
+        raise GraphError(
+            "the file must say what is to be predicted: y, or the label edges of link prediction "
+            f"({', '.join(LINK_KEYS)}) (got neither)"
+        )
+    return MULTILABEL if data.y.dim() == 2 else NODE_CLASSIFICATION
+
+
+def _records(
+    data: Data,
+    task: str,
+    split_seed: int,
+    split: Mapping[str, float] | None,
+    transforms: Iterable[Mapping[str, Any]] | None,
+) -> tuple[dict[str, Any], ...]:
+    if transforms is not None:
+        return tuple(dict(record) for record in transforms)
+    if task == LINK_PREDICTION:
+        return ()
+    masks = [key for key in ("train_mask", "val_mask", "test_mask") if key in data]
+    if split is None and len(masks) in (1, 2):
+        raise GraphError(f"the file must have all three masks or none (got {', '.join(masks)})")
+    if split is None and masks:
+        return ()
+    check_shape("y", data.y, (data.num_nodes, *data.y.shape[1:]))
+    return (split_record(_SHARES if split is None else split, split_seed),)
+
+
+def _as_arrays(key: str, value: Any) -> dict[str, np.ndarray[Any, Any]]:
+    if key not in Arrays.WRITTEN or not isinstance(value, torch.Tensor):
+        raise GraphError(
+            f"data.{key} has no place in the file (places: {', '.join(Arrays.WRITTEN)}); delete it"
+        )
+    value = value.detach().cpu()
+    if value.layout != torch.sparse_csr:
+        return {key: value.numpy()}
+    return {
+        f"{key}_indptr": value.crow_indices().numpy(),
+        f"{key}_indices": value.col_indices().numpy(),
+        f"{key}_data": value.values().numpy(),
+        f"{key}_shape": np.asarray(value.shape),
+    }
