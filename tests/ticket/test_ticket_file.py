@@ -301,7 +301,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor
 
 W = "convs.0.lin.weight"
 TAMPERING: list[tuple[Callable[[Any, Any], Any], str]] = [
-    (lambda d, t: d.update(schema_version=2), "schema version 2.*upgrade fastglt"),
+    (lambda d, t: d.update(schema_version=3), "schema version 3.*upgrade fastglt"),
     (lambda d, t: d.update(schema_version=0), "no valid schema_version"),
     (lambda d, t: d.update(schema_version=True), "no valid schema_version"),
     (lambda d, t: d.update(schema_version="1"), "no valid schema_version"),

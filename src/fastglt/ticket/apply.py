@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch_geometric
 
-from fastglt.errors import GraphError, ModelError, TicketMismatchError
-from fastglt.gating import keep_edges
-from fastglt.ticket.fingerprint import (
-    compare_entries,
-    compare_features,
-    compare_graphs,
-    compare_models,
-    graph_fingerprint,
-    model_fingerprint,
-)
+from fastglt.errors import ModelError, TicketMismatchError
+from fastglt.gating import takes_edge_weight, tied_names
+from fastglt.ticket.fingerprint import compare_entries, compare_models, model_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,37 +50,20 @@ def check_matching_model(
             )
 
 
-def check_matching_graph(data: Data, fingerprint: Mapping[str, Any]) -> None:
-    """Make sure that a ticket's edge mask belongs to ``data``.
+def check_takes_edge_weight(model: nn.Module) -> None:
+    """Refuse a model to which learned edge weights would make no difference.
 
     Args:
-        data: The graph at hand.
-        fingerprint: Graph fingerprint in the ticket.
+        model: The model at hand.
 
     Raises:
-        TicketMismatchError: Another graph; the message names the difference.
-        GraphError: ``data`` is no homogeneous graph with an ``edge_index``.
-
-    Warns:
-        UserWarning: The edges agree, but the node features differ.
+        ModelError: Some conv of it does not take ``edge_weight``.
     """
-    if not isinstance(data, torch_geometric.data.Data) or data.get("edge_index") is None:
-        raise GraphError(
-            "data must be a torch_geometric.data.Data with an edge_index "
-            f"(got {type(data).__qualname__})"
-        )
-    this = graph_fingerprint(data.edge_index, data.num_nodes, data.x)
-    if difference := compare_graphs(fingerprint, this):
-        raise TicketMismatchError(
-            f"this ticket belongs to another graph: {difference}; pass the graph that was "
-            "searched, with the same transforms"
-        )
-    if difference := compare_features(fingerprint, this):
-        warnings.warn(
-            f"{difference}; the edges agree, so the ticket is applied, but its metrics were "
-            "measured with the other features",
-            UserWarning,
-            stacklevel=3,
+    if not takes_edge_weight(model):
+        raise ModelError(
+            'this ticket has learned edge weights (edge_values="learned"), but not every conv of '
+            f"the model takes edge_weight (got {type(model).__qualname__}); use a ticket that was "
+            'searched with edge_values="binary"'
         )
 
 
@@ -101,26 +75,27 @@ def loaded_copy(
     Args:
         model: Stays as it is.
         state: Entries of ``model.state_dict()``.
-        masks: Parameter name → boolean mask of what to keep.
+        masks: Parameter name → boolean mask of what to keep; it holds for every other name of a
+            shared parameter too.
 
     Returns:
         nn.Module: The copy, on the devices and in the mode of ``model``.
     """
     result = copy.deepcopy(model)
-    masked = {
-        name: value.masked_fill(~masks[name].to(value.device), 0) if name in masks else value
-        for name, value in state.items()
-    }
+    first = tied_names(model)
+    masked = {}
+    for name, value in state.items():
+        mask = masks.get(first.get(name, name))
+        masked[name] = value if mask is None else value.masked_fill(~mask.to(value.device), 0)
     result.load_state_dict(masked)
     return result
 
 
-def pruned_copy(data: Data, keep: Tensor) -> Data:
-    """A deep copy of a graph with its kept edges only, see :func:`fastglt.gating.keep_edges`."""
-    result = keep_edges(data, keep)
+def independent_copy(data: Data) -> Data:
+    """A deep copy of a graph, sparse tensors included."""
     # torch cannot deep-copy CSR tensors, but clones them: deepcopy takes the clones for granted.
-    sparse = (v for _, v in result if isinstance(v, torch.Tensor) and v.layout != torch.strided)
-    return copy.deepcopy(result, {id(value): value.clone() for value in sparse})
+    sparse = (v for _, v in data if isinstance(v, torch.Tensor) and v.layout != torch.strided)
+    return copy.deepcopy(data, {id(value): value.clone() for value in sparse})
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:

@@ -9,11 +9,13 @@ import torch
 
 from fastglt.errors import InputError
 from fastglt.ticket import document
+from fastglt.ticket.edge_rule import check_edge_rule
+from fastglt.ticket.fingerprint import compare_graphs, graph_fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fastglt.ticket.format import TicketFields
+    from fastglt.ticket.layout import TicketFields
 
 
 def check_ticket(parts: TicketFields) -> None:
@@ -29,6 +31,7 @@ def check_ticket(parts: TicketFields) -> None:
     _check_mask("edge_keep", parts["edge_keep"], [parts["graph"]["num_edges"]])
     _check_states(parts["init_state"], parts["trained_state"])
     _check_parameters(parts["model"]["parameters"], parts["trained_state"])
+    _check_tied(parts)
     for name, mask in parts["weight_masks"].items():
         if name not in parts["trained_state"]:
             raise InputError(f"weight_masks[{name!r}] names no entry of trained_state")
@@ -37,6 +40,11 @@ def check_ticket(parts: TicketFields) -> None:
         _check_pruned_is_zero(f"trained_state[{name!r}]", trained, mask)
     for name in ("edge_sparsity", "weight_sparsity"):
         _check_share(f"metrics[{name!r}]", parts["metrics"].get(name, 0.0))
+    if parts["edge_weight"] is not None:
+        _check_edge_weight(parts["edge_weight"], int(parts["edge_keep"].sum()))
+    if parts["edge_list"] is not None:
+        _check_edge_list(parts["edge_list"], parts["graph"])
+    check_edge_rule(parts["edge_rule"])
 
 
 def _check_fingerprints(graph: object, model: object) -> None:
@@ -88,6 +96,42 @@ def _check_parameters(parameters: dict[str, list[int]], state: dict[str, Tensor]
     for name, shape in parameters.items():
         if name not in state or list(state[name].shape) != list(shape):
             raise InputError(f"parameter {name!r} of shape {shape} is not in the state dicts")
+
+
+def _check_tied(parts: TicketFields) -> None:
+    for alias, first in parts["model"].get("tied", {}).items():
+        if alias in parts["weight_masks"]:
+            raise InputError(f"weight_masks[{alias!r}] must have the parameter's name {first!r}")
+        for where in ("init_state", "trained_state"):
+            state: dict[str, Tensor] = parts[where]
+            if alias not in state or not _same_values(state[alias], state[first]):
+                raise InputError(
+                    f"{where}[{alias!r}] must equal {where}[{first!r}], which is the same parameter"
+                )
+
+
+def _same_values(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+def _check_edge_weight(weight: object, num_kept: int) -> None:
+    if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
+        found = weight.dtype if isinstance(weight, torch.Tensor) else type(weight).__qualname__
+        raise InputError(f"edge_weight must be a floating-point tensor (got {found})")
+    _check_storable("edge_weight", weight)
+    if list(weight.shape) != [num_kept]:
+        raise InputError(
+            f"edge_weight must have shape [{num_kept}], one for each kept edge "
+            f"(got {list(weight.shape)})"
+        )
+    if not bool(weight.isfinite().all()):
+        raise InputError("edge_weight must be finite (got NaN or infinity)")
+
+
+def _check_edge_list(edge_list: Tensor, graph: dict[str, Any]) -> None:
+    this = graph_fingerprint(edge_list, graph["num_nodes"])
+    if difference := compare_graphs(graph, this):
+        raise InputError(f"edge_list must be that of the searched graph: {difference}")
 
 
 def _check_pruned_is_zero(where: str, value: Tensor, mask: Tensor) -> None:

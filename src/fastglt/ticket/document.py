@@ -10,8 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from fastglt import _strict_json
 
-SCHEMA_VERSION = 1
-"""Version of the layout that this code writes and reads."""
+SCHEMA_VERSION = 2
+"""Version of the layout that this code writes; it reads all up to this one."""
+
+_SINCE_VERSION_2 = frozenset({"edge_weight", "edge_list", "edge_rule"})
 
 DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -64,6 +66,43 @@ class ModelFingerprint(_Strict):
 
     parameters: dict[str, Shape]
     modules: dict[str, str]
+    tied: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ties_lead_to_parameters(self) -> ModelFingerprint:
+        for alias, first in self.tied.items():
+            if first not in self.parameters or alias in self.parameters:
+                raise ValueError(f"{alias!r} must be a further name of a parameter (got {first!r})")
+        return self
+
+
+class KeepRule(_Strict):
+    """Keep every new edge."""
+
+    name: Literal["keep"] = "keep"
+
+
+class DegreeRule(_Strict):
+    """Keep a new edge iff ``(d_u * d_v)^-0.5 >= threshold``; see ``degree_rule``."""
+
+    name: Literal["degree"]
+    threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+EdgeRule = Annotated[KeepRule | DegreeRule, Field(discriminator="name")]
+
+
+class RuleHolder(_Strict):
+    """An edge rule on its own."""
+
+    edge_rule: EdgeRule
+
+
+class EdgeListSpec(_Strict):
+    """How the searched graph's edge list is stored, see :mod:`fastglt.ticket.edge_list`."""
+
+    form: Literal["full", "half"]
+    dtype: Literal["I32", "I64"]
 
 
 class TensorSpec(_Strict):
@@ -78,10 +117,11 @@ class TicketDocument(_Strict):
 
     ``state`` describes the rewind and the trained state dict, which have the same entries. Where
     ``full_init`` is false, only the kept entries of masked parameters are stored in the former.
+    ``edge_weight`` is the element type of the learned edge weights, None where there are none.
     ``sha256`` is the checksum of all other fields and the tensors.
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     sha256: Digest
     full_init: bool
     mask_shapes: dict[str, Shape]
@@ -92,6 +132,26 @@ class TicketDocument(_Strict):
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     history: list[dict[str, Any]]
+    edge_weight: Literal["F16", "BF16", "F32", "F64"] | None = None
+    edge_list: EdgeListSpec | None = None
+    edge_rule: EdgeRule = Field(default_factory=KeepRule)
+
+    @model_validator(mode="after")
+    def _fields_are_those_of_the_version(self) -> TicketDocument:
+        expected = _SINCE_VERSION_2 if self.schema_version >= 2 else frozenset()
+        if wrong := sorted(expected ^ (self.model_fields_set & _SINCE_VERSION_2)):
+            verb = "needs" if wrong[0] in expected else "does not have"
+            raise ValueError(f"schema version {self.schema_version} {verb} the field {wrong[0]!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _tied_entries_are_alike(self) -> TicketDocument:
+        for alias, first in self.model.tied.items():
+            if alias not in self.state or self.state.get(first) != self.state[alias]:
+                raise ValueError(f"the tied names {alias!r} and {first!r} must be alike in state")
+            if alias in self.mask_shapes:
+                raise ValueError(f"the mask of {alias!r} must have the name {first!r}")
+        return self
 
     @model_validator(mode="after")
     def _masks_fit_the_state(self) -> TicketDocument:
@@ -99,6 +159,10 @@ class TicketDocument(_Strict):
             if name not in self.state or self.state[name].shape != shape:
                 raise ValueError(f"the mask of {name!r} fits no entry of the state dict")
         return self
+
+    def as_written(self) -> dict[str, Any]:
+        """The document as it stands in the file, without its own checksum."""
+        return self.model_dump(exclude={"sha256"}, exclude_unset=True)
 
 
 def parse_document(text: str) -> TicketDocument:

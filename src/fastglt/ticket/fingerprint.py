@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from fastglt.errors import GraphError, ModelError
+from fastglt.gating import tied_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -60,8 +61,8 @@ def model_fingerprint(model: torch.nn.Module) -> dict[str, Any]:
         model: Any module whose parameters have their shapes already.
 
     Returns:
-        dict[str, Any]: ``parameters`` (name → shape; tied ones once) and ``modules`` (name → class,
-        the model itself under ``""``).
+        dict[str, Any]: ``parameters`` (name → shape; shared ones once), ``modules`` (name → class,
+        the model itself under ``""``) and ``tied`` (further name of a shared parameter → first).
 
     Raises:
         ModelError: ``model`` is no module or has lazy parameters without a shape.
@@ -74,6 +75,7 @@ def model_fingerprint(model: torch.nn.Module) -> dict[str, Any]:
     return {
         "parameters": {name: list(value.shape) for name, value in model.named_parameters()},
         "modules": {name: type(module).__qualname__ for name, module in model.named_modules()},
+        "tied": tied_names(model),
     }
 
 

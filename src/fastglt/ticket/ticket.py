@@ -2,89 +2,58 @@
 
 from __future__ import annotations
 
-import platform
-from dataclasses import dataclass, field, fields
-from importlib import metadata
-from typing import TYPE_CHECKING, Any, cast
-
-import torch
-import torch_geometric
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastglt.errors import InputError
 from fastglt.ticket.apply import (
-    check_matching_graph,
     check_matching_model,
+    check_takes_edge_weight,
+    independent_copy,
     loaded_copy,
-    pruned_copy,
 )
 from fastglt.ticket.checks import check_ticket
+from fastglt.ticket.content import TicketContent
+from fastglt.ticket.edge_rule import KEEP
+from fastglt.ticket.edges import TicketEdges
 from fastglt.ticket.fingerprint import graph_fingerprint, model_fingerprint
 from fastglt.ticket.format import read_ticket, unloadable, write_ticket
+from fastglt.ticket.given import given_parts
+from fastglt.ticket.mask_names import named_masks
+from fastglt.ticket.provenance import library_versions
+from fastglt.ticket.transform import PruneEdges
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from torch import Tensor, nn
     from torch_geometric.data import Data
 
-    from fastglt.ticket.format import TicketFields
+    from fastglt.ticket.edge_match import EdgeMatch
+    from fastglt.ticket.edges import Match
+    from fastglt.ticket.mask_names import MaskFormat
 
 
-@dataclass(kw_only=True, repr=False, eq=False)
-class Ticket:
-    """A graph lottery ticket: which edges and weights stay, and the weights before and after.
+class Ticket(TicketContent):
+    """A graph lottery ticket: how it is made, kept and put to use.
 
-    The tensors given are copied, so that a ticket stays what it is while the model trains on.
-
-    Attributes:
-        edge_keep: Boolean ``[num_edges]``, ``True`` = kept, in the order of the ``edge_index``
-            that was searched.
-        weight_masks: Parameter name → boolean mask of the parameter's shape, ``True`` = kept.
-            Parameters without a mask are whole.
-        init_state: State dict to rewind to.
-        trained_state: State dict after retraining; exactly 0 where a mask is ``False``.
-        metrics: What was measured. ``edge_sparsity`` and ``weight_sparsity``, where there, are the
-            achieved shares of the prunable edge groups and weights.
-        settings: Every setting of the search; ``recover`` is ``"rewind"`` or ``"finetune"``.
-        provenance: Where the ticket comes from; see :func:`library_versions`.
-        history: Events of the denoising run, in order.
-        graph: :func:`~fastglt.ticket.fingerprint.graph_fingerprint` of the searched graph.
-        model: :func:`~fastglt.ticket.fingerprint.model_fingerprint` of the searched model.
-        init_is_full: ``False`` for a ticket whose file kept only the unpruned entries of
-            ``init_state``; the others are 0 then and the dense model cannot be rebuilt.
-
-    Raises:
-        InputError: The parts do not fit together; the message names the one at fault.
+    Its fields are those of :class:`~fastglt.ticket.content.TicketContent`.
     """
-
-    edge_keep: Tensor
-    weight_masks: dict[str, Tensor]
-    init_state: dict[str, Tensor]
-    trained_state: dict[str, Tensor]
-    graph: dict[str, Any]
-    model: dict[str, Any]
-    metrics: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    init_is_full: bool = True
-
-    def __post_init__(self) -> None:
-        check_ticket(self._fields())
-        self.edge_keep = self.edge_keep.clone()
-        self.weight_masks = _copied(self.weight_masks)
-        self.init_state = _copied(self.init_state)
-        self.trained_state = _copied(self.trained_state)
 
     @classmethod
     def create(cls, model: nn.Module, data: Data, **content: Any) -> Ticket:
-        """A ticket for this model and graph: fills in fingerprints and provenance.
+        """A ticket for this model and graph: fills in fingerprints, provenance and edge list.
 
         Args:
             model: The model that was searched.
             data: The graph that was searched.
-            content: The other fields of a ticket.
+            content: The other fields of a ticket. The edge list is filled in where some edge is
+                pruned, has a learned weight, or new edges do not simply stay.
         """
+        edge_keep, rule = content.get("edge_keep"), content.get("edge_rule", KEEP)
+        weighted = content.get("edge_weight") is not None
+        if weighted or rule != KEEP or (edge_keep is not None and not bool(edge_keep.all())):
+            content.setdefault("edge_list", data.edge_index)
         return cls(
             graph=graph_fingerprint(data.edge_index, data.num_nodes, data.x),
             model=model_fingerprint(model),
@@ -92,53 +61,52 @@ class Ticket:
             **content,
         )
 
-    def __repr__(self) -> str:
-        weights = sum(mask.numel() for mask in self.weight_masks.values())
-        parts = [
-            f"edges {self.num_edges_kept}/{self.edge_keep.numel()} kept",
-            f"weights {self.num_weights_kept}/{weights} kept",
-            *(
-                f"{name}={self.settings[name]!r}"
-                for name in ("method", "seed")
-                if name in self.settings
-            ),
-            f"is_lottery_ticket={self.is_lottery_ticket}",
-        ]
-        return f"Ticket({', '.join(parts)})"
+    @classmethod
+    def from_masks(
+        cls,
+        model: nn.Module,
+        data: Data,
+        *,
+        edge_keep: Tensor | None = None,
+        weight_masks: Mapping[str, Tensor] | None = None,
+        init_state: Mapping[str, Tensor] | None = None,
+        trained_state: Mapping[str, Tensor] | None = None,
+        recover: Literal["rewind", "finetune"] | None = None,
+        **content: Any,
+    ) -> Ticket:
+        """A ticket of masks that were found elsewhere.
 
-    @property
-    def num_edges_kept(self) -> int:
-        """Number of edges kept; both directions of an undirected edge count."""
-        return int(self.edge_keep.sum())
+        Args:
+            model: The model, without ``torch.nn.utils.prune`` applied to it.
+            data: The graph.
+            edge_keep: Boolean ``[num_edges]``, ``True`` = kept; all of them by default.
+            weight_masks: In either naming, see :func:`~fastglt.ticket.masks_from_state_dict`; no
+                weight is pruned by default.
+            init_state: State dict before training, in either naming; by default, the trained one.
+            trained_state: State dict after training under the masks, in either naming; by default,
+                that of ``model``, on which the masks are put.
+            recover: How the trained state came about. ``"rewind"``: it was trained under the
+                masks from ``init_state``, which makes a lottery ticket.
+            content: Further fields: ``metrics``, ``settings``, ``history``, ``edge_weight``,
+                ``edge_rule``.
 
-    @property
-    def num_weights_kept(self) -> int:
-        """Number of weights kept in the parameters that have a mask."""
-        return sum(int(mask.sum()) for mask in self.weight_masks.values())
+        Returns:
+            Ticket: With ``settings["method"] == "given"`` unless ``settings`` say otherwise.
 
-    @property
-    def edge_sparsity(self) -> float:
-        """Share of the prunable edge groups removed, as measured by the search.
-
-        Where ``metrics`` does not say, the share of all edges, unprunable self-loops included.
+        Raises:
+            InputError: The parts do not fit together, or ``recover="rewind"`` without both states.
+            ModelError: ``model`` is lazy or no module.
         """
-        return self._sparsity("edge_sparsity", self.num_edges_kept, self.edge_keep.numel())
+        parts = given_parts(model, data, edge_keep, weight_masks, init_state, trained_state)
+        if recover == "rewind" and (init_state is None or trained_state is None):
+            raise InputError('recover="rewind" must come with both init_state and trained_state')
+        settings = {"method": "given"} | ({} if recover is None else {"recover": recover})
+        content["settings"] = settings | content.get("settings", {})
+        return cls.create(model, data, **parts, **content)
 
-    @property
-    def weight_sparsity(self) -> float:
-        """Share of the prunable weights removed, as measured by the search.
-
-        Where ``metrics`` does not say, the share of the weights in the masked parameters.
-        """
-        total = sum(mask.numel() for mask in self.weight_masks.values())
-        return self._sparsity("weight_sparsity", self.num_weights_kept, total)
-
-    @property
-    def is_lottery_ticket(self) -> bool:
-        """Whether the weights were retrained from the rewind, not fine-tuned."""
-        return bool(self.settings.get("recover") == "rewind")
-
-    def save(self, path: str | os.PathLike[str], *, full_init: bool = True) -> None:
+    def save(
+        self, path: str | os.PathLike[str], *, full_init: bool = True, edge_list: bool = True
+    ) -> None:
         """Write the ticket into one safetensors file.
 
         Args:
@@ -146,14 +114,19 @@ class Ticket:
             full_init: Whether to keep the pruned entries of ``init_state``, which rebuild the dense
                 model and re-initialise controls. Without them the file is much smaller. They
                 cannot be brought back where ``init_is_full`` is ``False`` already.
+            edge_list: Whether to keep the edge list of the searched graph, which
+                ``match="node_id"`` needs.
 
         Raises:
             InputError: The parts no longer fit together, or ``metrics``, ``settings``,
                 ``provenance`` or ``history`` hold what strict JSON cannot (NaN, tensors).
             OutputPathError: ``path`` cannot be written.
         """
-        check_ticket(self._fields())
-        write_ticket(path, self._fields(), full_init and self.init_is_full)
+        content = self._fields()
+        if not edge_list:
+            content["edge_list"] = None
+        check_ticket(content)
+        write_ticket(path, content, full_init and self.init_is_full)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Ticket:
@@ -174,31 +147,98 @@ class Ticket:
         except InputError as error:
             raise unloadable(path, error) from error
 
-    def apply(self, model: nn.Module, data: Data) -> tuple[nn.Module, Data]:
+    def apply(self, model: nn.Module, data: Data, match: Match = "edges") -> tuple[nn.Module, Data]:
         """Put the ticket to use: the trained, masked weights and the kept edges only.
 
         Args:
             model: A model of the architecture searched; its values do not matter.
-            data: The graph searched, with its edges in the same order.
+            data: The graph searched, with its edges in the same order; or what it has become.
+            match: ``"edges"`` takes no other graph than the one searched. ``"node_id"`` is for one
+                that has gained nodes or edges or lost edges since: the ticket's edges are found by
+                their end nodes and new ones go by ``edge_rule``; self-loops stay. :meth:`match`
+                has the counts.
 
         Returns:
             tuple[nn.Module, Data]: Deep copies; ``model`` and ``data`` stay as they are. No node is
             renumbered or dropped, edge-level attributes are filtered along with the edges.
-            Supervision edges (``edge_label_index`` and the like) stay whole.
+            Supervision edges (``edge_label_index`` and the like) stay whole. Learned edge weights
+            are multiplied onto ``edge_weight``; new edges have 1.
 
         Raises:
             TicketMismatchError: Another graph or model; the message names the difference.
-            GraphError: ``data`` is no homogeneous graph with an ``edge_index``.
-            ModelError: ``model`` caches its graph, is lazy or is no module.
+            GraphError: ``data`` is no homogeneous graph with edges.
+            ModelError: ``model`` caches its graph, is lazy or is no module, or does not take the
+                learned edge weights of this ticket.
 
         Warns:
-            UserWarning: The node features differ from those of the search.
+            UserWarning: The node features differ from those of the search, or with
+                ``match="node_id"`` most edges do.
+        """
+        applied = self.apply_weights(model)
+        if self.edge_weight is not None:
+            check_takes_edge_weight(model)
+        return applied, independent_copy(self._edges().prune(data, match))
+
+    def apply_weights(self, model: nn.Module) -> nn.Module:
+        """The trained, masked weights alone, for graphs that were not searched.
+
+        Args:
+            model: A model of the architecture searched; its values do not matter.
+
+        Returns:
+            nn.Module: A deep copy; ``model`` stays as it is.
+
+        Raises:
+            TicketMismatchError: Another model; the message names the difference.
+            ModelError: ``model`` caches its graph, is lazy or is no module.
         """
         check_matching_model(model, self.model, self.trained_state)
-        check_matching_graph(data, self.graph)
-        return loaded_copy(model, self.trained_state, self.weight_masks), pruned_copy(
-            data, self.edge_keep
-        )
+        return loaded_copy(model, self.trained_state, self.weight_masks)
+
+    def match(self, data: Data) -> EdgeMatch:
+        """What ``match="node_id"`` makes of a graph that has changed since the search.
+
+        Args:
+            data: The graph as it is now, its nodes numbered as in the search.
+
+        Returns:
+            EdgeMatch: Which edges are kept, and how many are known, new and gone.
+
+        Raises:
+            TicketMismatchError: Nodes are missing, or the ticket holds no edge list.
+            GraphError: ``data`` is no homogeneous graph with edges.
+        """
+        return self._edges().find(data)
+
+    def transform(self, match: Match = "edges") -> PruneEdges:
+        """The ticket's edges as a PyG transform, for ``Compose``, datasets and loaders.
+
+        Args:
+            match: As in :meth:`apply`.
+
+        Returns:
+            PruneEdges: A ``torch_geometric.transforms.BaseTransform``.
+        """
+        return PruneEdges(self._edges(), match)
+
+    def mask_state_dict(
+        self, format: MaskFormat = "plain", *, originals: bool = False
+    ) -> dict[str, Tensor]:
+        """The weight masks as a state dict; those of the edges are ``edge_keep``.
+
+        Args:
+            format: ``"plain"`` is parameter name → boolean mask. ``"torch"`` is the naming of
+                ``torch.nn.utils.prune``: ``<parameter>_mask`` with 0 and 1 in the parameter's type.
+            originals: For ``"torch"``, also the trained state, the masked parameters as
+                ``<parameter>_orig``: a model pruned with ``custom_from_mask`` loads it as it is.
+
+        Returns:
+            dict[str, Tensor]: Copies.
+
+        Raises:
+            InputError: Another format, or ``originals`` with ``"plain"``.
+        """
+        return named_masks(self.weight_masks, self.trained_state, format, originals)
 
     def rewind(self, model: nn.Module) -> nn.Module:
         """The ticket before retraining: the initial weights under the masks.
@@ -216,36 +256,7 @@ class Ticket:
         check_matching_model(model, self.model, self.init_state)
         return loaded_copy(model, self.init_state, self.weight_masks)
 
-    def _sparsity(self, name: str, kept: int, total: int) -> float:
-        if name in self.metrics:
-            return float(self.metrics[name])
-        return 1 - kept / total if total else 0.0
-
-    def _fields(self) -> TicketFields:
-        # Not dataclasses.asdict, which would copy every tensor.
-        return cast("TicketFields", {item.name: getattr(self, item.name) for item in fields(self)})
-
-
-def library_versions() -> dict[str, Any]:
-    """What results depend on besides the settings, for a ticket's ``provenance``.
-
-    Returns:
-        dict[str, Any]: Versions of ``fastglt``, ``torch``, ``torch_geometric`` and ``python``, the
-        ``platform`` (system, processor) and the number of ``threads`` torch computes with.
-    """
-    try:
-        own = metadata.version("fastglt")
-    except metadata.PackageNotFoundError:
-        own = "not installed"
-    return {
-        "fastglt": own,
-        "torch": str(torch.__version__),
-        "torch_geometric": str(torch_geometric.__version__),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in tensors.items()}
+    def _edges(self) -> TicketEdges:
+        return TicketEdges(
+            self.graph, self.edge_keep, self.edge_weight, self.edge_list, self.edge_rule
+        )

@@ -1,0 +1,142 @@
+"""Weight masks as plain boolean state dicts and in the naming of ``torch.nn.utils.prune``.
+
+Plain: parameter name → boolean mask. In torch's naming a pruned parameter ``conv.weight`` is split
+into the buffer ``conv.weight_mask`` (0 and 1 in the parameter's type) and the parameter
+``conv.weight_orig``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from fastglt.errors import InputError
+from fastglt.gating import tied_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+MaskFormat = Literal["plain", "torch"]
+
+_MASK, _ORIGINAL = "_mask", "_orig"
+
+
+def masks_from_state_dict(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Read weight masks in either naming.
+
+    Args:
+        state: Either parameter name → mask, or a state dict in the naming of
+            ``torch.nn.utils.prune``, of which the entries ``<parameter>_mask`` are read and the
+            others passed over. Masks are boolean, or numbers that are 0 or 1.
+        model: The model that they belong to, itself with ``torch.nn.utils.prune`` applied or not.
+
+    Returns:
+        dict[str, Tensor]: Parameter name → boolean mask on the CPU, ``True`` = kept. A parameter
+        that modules share has one mask, under its first name.
+
+    Raises:
+        InputError: An entry names no parameter, has another shape, holds other values than 0 and
+            1, or contradicts the mask of the same parameter under another name.
+    """
+    names = _plain_names(model)
+    shapes = {names[key]: list(value.shape) for key, value in _all_parameters(model)}
+    first = {names[alias]: names[name] for alias, name in tied_names(model).items()}
+    masks: dict[str, Tensor] = {}
+    for key, value in _mask_entries(state, shapes.keys() | model.state_dict().keys()).items():
+        parameter = key if key in shapes else _without(_MASK, key)
+        if parameter not in shapes:
+            raise InputError(
+                f"masks[{key!r}] names no parameter of the model (it has {', '.join(shapes)})"
+            )
+        mask = _checked(key, value, shapes[parameter])
+        name = first.get(parameter, parameter)
+        if name in masks and not torch.equal(masks[name], mask):
+            raise InputError(
+                f"masks[{key!r}] must equal the mask of {name!r}, which is the same parameter"
+            )
+        masks[name] = mask
+    return masks
+
+
+def state_without_masks(state: Mapping[str, Tensor], *, masked: bool) -> dict[str, Tensor]:
+    """Undo the naming of ``torch.nn.utils.prune`` in a state dict.
+
+    Args:
+        state: Any state dict.
+        masked: Whether to put the masks on the parameters or take these as they were before.
+
+    Returns:
+        dict[str, Tensor]: ``<parameter>_orig``, under its mask or not, as ``<parameter>``;
+        everything else but the masks as it is.
+    """
+    masks = {key: _without(_MASK, key) for key in state if key.endswith(_MASK)}
+    pruned = {name for name in masks.values() if name + _ORIGINAL in state}
+    plain = {}
+    for key, value in state.items():
+        name = _without(_ORIGINAL, key)
+        if name != key and name in pruned:
+            plain[name] = value.masked_fill(state[name + _MASK] == 0, 0) if masked else value
+        elif masks.get(key) not in pruned:
+            plain[key] = value
+    return plain
+
+
+def named_masks(
+    masks: Mapping[str, Tensor], state: Mapping[str, Tensor], form: str, originals: bool
+) -> dict[str, Tensor]:
+    """Write weight masks in either naming; see :meth:`fastglt.Ticket.mask_state_dict`."""
+    if form not in ("plain", "torch"):
+        raise InputError(f'format must be "plain" or "torch" (got {form!r})')
+    if form == "plain":
+        if originals:
+            raise InputError('originals must be False for format="plain", which holds masks only')
+        return {name: mask.clone() for name, mask in masks.items()}
+    named = {name + _MASK: mask.to(state[name].dtype) for name, mask in masks.items()}
+    if not originals:
+        return named
+    values = {name + _ORIGINAL if name in masks else name: state[name] for name in state}
+    return {name: value.clone() for name, value in values.items()} | named
+
+
+def _mask_entries(state: Mapping[str, Tensor], known: set[str]) -> dict[str, Tensor]:
+    """The entries that are masks, and with them those that the model does not have at all."""
+    in_torch_naming = {
+        key for key in state if key.endswith(_MASK) and _without(_MASK, key) in known
+    }
+    if not in_torch_naming:
+        return dict(state)
+    weights = known | {name + _ORIGINAL for name in known}
+    return {
+        key: value
+        for key, value in state.items()
+        if key in in_torch_naming or key not in weights or value.dtype == torch.bool
+    }
+
+
+def _plain_names(model: nn.Module) -> dict[str, str]:
+    """Each name of each parameter as it is without ``torch.nn.utils.prune``."""
+    entries = model.state_dict().keys()
+    plain = {key: _without(_ORIGINAL, key) for key, _ in _all_parameters(model)}
+    return {key: name if name + _MASK in entries else key for key, name in plain.items()}
+
+
+def _all_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return list(model.named_parameters(remove_duplicate=False))
+
+
+def _checked(key: str, value: object, shape: list[int]) -> Tensor:
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        found = value.layout if isinstance(value, torch.Tensor) else type(value).__qualname__
+        raise InputError(f"masks[{key!r}] must be a dense tensor (got {found})")
+    if list(value.shape) != shape:
+        raise InputError(f"masks[{key!r}] must have shape {shape} (got {list(value.shape)})")
+    if value.dtype != torch.bool and bool((other := (value != 0) & (value != 1)).any()):
+        raise InputError(f"masks[{key!r}] must hold only 0 and 1 (got {value[other][0].item()})")
+    return value.detach().to("cpu", torch.bool, copy=True)
+
+
+def _without(suffix: str, key: str) -> str:
+    return key[: -len(suffix)] if key.endswith(suffix) else key
