@@ -1,0 +1,139 @@
+"""Products with the adjacency matrix of a graph, differentiable in its values at O(edges) memory.
+
+PyG materialises one message an edge, ``[num_edges, channels]``, wherever an edge weight requires
+gradients. But the sum of messages ``value * x_j`` is ``A(values) @ x``, its gradient with respect
+to ``x`` is ``A(values).T @ gradient``, and that with respect to the values is ``gradient @ x.T``
+sampled at the edges; none of them needs the messages. Autograd through torch's own CSR matrices
+does not do: it merges duplicate edges.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from fastglt.masks import stable_sort
+
+
+class Adjacency:
+    """The sparse matrix ``[num_targets, num_sources]`` of a graph, without its values.
+
+    Duplicate edges stay apart. Holds two integers an edge for each of the orders by target and by
+    source, the latter from its first use on.
+
+    Args:
+        edge_index: ``[2, num_edges]``.
+        num_sources: Number of source nodes.
+        num_targets: Number of target nodes.
+    """
+
+    def __init__(self, edge_index: Tensor, num_sources: int, num_targets: int) -> None:
+        self.edge_index = edge_index
+        self.shape = (num_targets, num_sources)
+
+    def matmul(self, values: Tensor, x: Tensor) -> Tensor:
+        """``A(values) @ x``, ``[num_targets, channels]``; differentiable in both.
+
+        Args:
+            values: ``[num_edges]``.
+            x: ``[num_sources, channels]``.
+        """
+        values = values.to(x.dtype)
+        out: Tensor = _ProductByValues.apply(values, x.detach(), self)  # type: ignore[no-untyped-call]
+        if x.requires_grad and torch.is_grad_enabled():
+            # A node of its own, so that autograd runs it only if the gradient of x is wanted.
+            zero: Tensor = _ProductByInput.apply(x, values.detach(), self)  # type: ignore[no-untyped-call]
+            out = out + zero
+        return out
+
+    @functools.cached_property
+    def by_target(self) -> _Compressed:
+        """Rows are targets."""
+        return _Compressed(self.edge_index[1], self.edge_index[0], self.shape)
+
+    @functools.cached_property
+    def by_source(self) -> _Compressed:
+        """Rows are sources: the transposed matrix."""
+        return _Compressed(self.edge_index[0], self.edge_index[1], self.shape[::-1])
+
+    @functools.cached_property
+    def in_degree(self) -> Tensor:
+        """Number of edges into every target, ``[num_targets]``."""
+        return self.by_target.row_starts.diff()
+
+
+class _Compressed:
+    """Edges in CSR order: where rows start, the column of each edge, and its place among edges."""
+
+    def __init__(self, row: Tensor, column: Tensor, shape: tuple[int, int]) -> None:
+        ends = torch.bincount(row, minlength=shape[0]).cumsum(0)
+        self.row_starts = torch.cat([ends.new_zeros(1), ends]).to(torch.int32)
+        _, position = stable_sort(row, shape[0])
+        self.columns = column[position].to(torch.int32)
+        self.position = position.to(torch.int32)
+        self.shape = shape
+
+    def matrix(self, values: Tensor) -> Tensor:
+        """The matrix with ``values`` ``[num_edges]`` in the order of ``edge_index``."""
+        return self._matrix(values.index_select(0, self.position))
+
+    def matmul(self, values: Tensor, x: Tensor) -> Tensor:
+        matrix = self.matrix(values)
+        if x.device.type == "cpu":  # an own kernel of torch, faster than that of the plain product
+            product: Tensor = torch.sparse.mm(matrix, x.contiguous(), "sum")
+            return product
+        return matrix @ x
+
+    def sample(self, left: Tensor, right: Tensor) -> Tensor:
+        """``(left @ right.T)[row, column]`` of every edge, in the order of ``edge_index``."""
+        num_edges = self.columns.numel()
+        if num_edges > self.shape[0] * self.shape[1]:  # torch refuses more edges than places
+            rows = torch.arange(self.shape[0], device=left.device)
+            rows = rows.repeat_interleave(self.row_starts.diff())
+            sampled = (left @ right.t())[rows, self.columns]
+        else:
+            empty = self._matrix(left.new_zeros(num_edges))
+            product = torch.sparse.sampled_addmm(empty, left.contiguous(), right.t(), beta=0.0)
+            sampled = product.values()
+        return left.new_zeros(num_edges).index_add_(0, self.position, sampled)
+
+    def _matrix(self, values: Tensor) -> Tensor:
+        return torch.sparse_csr_tensor(
+            self.row_starts, self.columns, values, self.shape, check_invariants=False
+        )
+
+
+class _ProductByValues(torch.autograd.Function):
+    """``A(values) @ x`` with the gradient of ``values`` only."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor, x: Tensor, adjacency: Adjacency) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.adjacency = adjacency  # type: ignore[attr-defined]
+        return adjacency.by_target.matmul(values, x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return ctx.adjacency.by_target.sample(gradient, x), None, None
+
+
+class _ProductByInput(torch.autograd.Function):
+    """0 of the shape of ``A(values) @ x``, with the gradient of ``x`` that the product has."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, values: Tensor, adjacency: Adjacency) -> Tensor:
+        ctx.save_for_backward(values)
+        ctx.adjacency = adjacency  # type: ignore[attr-defined]
+        return x.new_zeros(()).expand(adjacency.shape[0], x.size(1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (values,) = ctx.saved_tensors
+        return ctx.adjacency.by_source.matmul(values, gradient), None, None
