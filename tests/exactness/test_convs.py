@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from loop_references import REFERENCES
 from torch_geometric.data import Data
 
 from conv_matrix import ISOLATED, NUM_NODES, call, cases, edge_values
 from fastglt.gating import apply_weight_mask, keep_edges, prunable_weights
 from fastglt.masks import EdgeGroups, EdgeMask, select_top
-from loop_references import REFERENCES
 
 
 def _mask(data: Data, share: float) -> torch.Tensor:
@@ -25,8 +25,8 @@ def _without(data: Data, keep: torch.Tensor) -> Data:
         if not bool(keep[position]):
             continue
         columns.append([int(data.edge_index[0, position]), int(data.edge_index[1, position])])
-        for name in values:
-            values[name].append(data[name][position].tolist())
+        for name, rows in values.items():
+            rows.append(data[name][position].tolist())
     left = Data(x=data.x, num_nodes=NUM_NODES)
     left.edge_index = torch.tensor(columns, dtype=torch.long).reshape(-1, 2).t()
     for name, rows in values.items():
