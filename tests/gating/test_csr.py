@@ -28,6 +28,7 @@ NODES, FEATURES = 12, 5
 WEIGHTED = {
     "gcn": lambda: GCNConv(FEATURES, 4),
     "gcn improved": lambda: GCNConv(FEATURES, 4, improved=True),
+    "gcn without bias": lambda: GCNConv(FEATURES, 4, bias=False),
     "gcn without loops": lambda: GCNConv(FEATURES, 4, add_self_loops=False),
     "gcn raw": lambda: GCNConv(FEATURES, 4, normalize=False),
     "graph sum": lambda: GraphConv(FEATURES, 4),
@@ -160,7 +161,7 @@ def test_the_model_is_left_as_it_was_found_even_after_an_error():
 
     def fail():
         with csr_messages(model, edge_index):
-            assert "propagate" in vars(model.convs[0])
+            assert {"propagate", "forward"} <= set(vars(model.convs[0]))
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -168,9 +169,10 @@ def test_the_model_is_left_as_it_was_found_even_after_an_error():
     assert [set(vars(module)) for module in model.modules()] == before
 
 
-def test_no_message_is_materialised():
+@pytest.mark.parametrize("build", [lambda: GraphConv(FEATURES, 4), lambda: GCNConv(FEATURES, 5)])
+def test_no_message_is_materialised(build):
     """Autograd keeps nothing of the size of a message an edge."""
-    model, channels = _built(lambda: GraphConv(FEATURES, 4)), FEATURES
+    model, channels = _built(build), FEATURES
     edge_index = torch.randint(NODES, (2, 500), generator=torch.Generator().manual_seed(0))
     largest = 0
 
@@ -181,7 +183,7 @@ def test_no_message_is_materialised():
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         model(_x().requires_grad_(), edge_index, _gate(500))
-        assert largest == 500 * channels
+        assert largest >= 400 * channels
         largest = 0
         with csr_messages(model, edge_index):
             model(_x().requires_grad_(), edge_index, _gate(500))
@@ -200,6 +202,7 @@ class _Subclass(GCNConv):
         SAGEConv(FEATURES, 4, aggr="max"),
         SAGEConv(FEATURES, 4, aggr=["mean", "max"]),
         GraphConv(FEATURES, 4, flow="target_to_source"),
+        GCNConv(FEATURES, 4, cached=True),
         _Subclass(FEATURES, 4),
         nn.Sequential(GCNConv(FEATURES, 4), GATConv(4, 4)),
         nn.Linear(FEATURES, 4),

@@ -1,7 +1,8 @@
 """Messages of convs as sparse products, so that gates cost O(edges) memory.
 
 Where messages are ``factor * x_j`` and are summed or averaged, PyG's ``propagate`` gives way to
-:class:`~fastglt.gating.adjacency.Adjacency`; everything else of a conv stays its own.
+:class:`~fastglt.gating.adjacency.Adjacency`; everything else of a conv stays its own, except that
+GCNConv scales nodes, which is the same as scaling edges but needs no further numbers an edge.
 """
 
 from __future__ import annotations
@@ -82,11 +83,14 @@ def csr_messages(
     messages = _Messages(None if gate is None else _MessageGate(edge_index, gate))
     for conv in convs:
         conv.propagate = functools.partial(messages.propagate, conv)
+        if isinstance(conv, GCNConv) and conv.normalize and gate is None:
+            conv.forward = functools.partial(messages.gcn, conv)
     try:
         yield
     finally:
         for conv in convs:
             del conv.propagate
+            vars(conv).pop("forward", None)
 
 
 class _MessageGate:
@@ -129,6 +133,27 @@ class _Messages:
             out = out / adjacency.in_degree.clamp_min(1).unsqueeze(-1)
         return out
 
+    def gcn(
+        self, conv: GCNConv, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None
+    ) -> Tensor:
+        """The forward pass of a normalising GCNConv, ``[num_nodes, out_channels]``.
+
+        ``D^-1/2 (A + L) D^-1/2 @ x``, where ``L`` holds the self-loops: an own one keeps its
+        weight (:func:`torch_geometric.nn.conv.gcn_conv.gcn_norm`).
+        """
+        x = conv.lin(x)
+        weight = x.new_ones(edge_index.size(1)) if edge_weight is None else edge_weight.view(-1)
+        loops = x.new_zeros(x.size(0))
+        if conv.add_self_loops:
+            weight, loops = _split_loops(edge_index, weight, loops + (2 if conv.improved else 1))
+        degree = loops.index_add(0, edge_index[1], weight.to(loops.dtype))
+        scale = degree.pow(-0.5)
+        scale = scale.masked_fill(scale == torch.inf, 0).unsqueeze(-1)
+        scaled = scale * x
+        adjacency = self._shared(edge_index, x.size(0), x.size(0))
+        out: Tensor = scale * (adjacency.matmul(weight, scaled) + loops.unsqueeze(-1) * scaled)
+        return out if conv.bias is None else out + conv.bias
+
     def _values(
         self, conv: MessagePassing, edge_index: Tensor, x: Tensor, arguments: dict[str, Any]
     ) -> Tensor:
@@ -151,6 +176,15 @@ class _Messages:
         return known
 
 
+def _split_loops(edge_index: Tensor, weight: Tensor, default: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights with those of self-loops set to 0, and ``[num_nodes]`` weights of the loops."""
+    is_loop = edge_index[0] == edge_index[1]
+    if not bool(is_loop.any()):
+        return weight, default
+    loops = default.index_put((edge_index[0][is_loop],), weight[is_loop].to(default.dtype))
+    return weight.masked_fill(is_loop, 0), loops
+
+
 def _num_targets(size: Any, source: Tensor, target: Tensor | None) -> int:
     if size is not None and size[1] is not None:
         return int(size[1])
@@ -169,5 +203,6 @@ def _is_supported(conv: MessagePassing) -> bool:
         and conv.flow == "source_to_target"
         and conv.decomposed_layers == 1
         and not conv.explain
+        and not getattr(conv, "cached", False)
         and not any(hooks)
     )
