@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from fastglt.settings import Settings as Settings
     from fastglt.ticket import Ticket as Ticket
     from fastglt.training.callback import Callback as Callback
+    from fastglt.training.task import Task as Task
+    from fastglt.training.tasks import GraphClassification as GraphClassification
+    from fastglt.training.tasks import LinkPrediction as LinkPrediction
+    from fastglt.training.tasks import MultiLabelNodeClassification as MultiLabelNodeClassification
+    from fastglt.training.tasks import NodeClassification as NodeClassification
 
 __version__ = "0.1.0"
 
@@ -22,12 +27,30 @@ _EXPORTS = {
     "Callback": "fastglt.training.callback",
     "DenoiseConfig": "fastglt.settings",
     "Denoiser": "fastglt.search.denoiser",
+    "GraphClassification": "fastglt.training.tasks",
+    "LinkPrediction": "fastglt.training.tasks",
+    "MultiLabelNodeClassification": "fastglt.training.tasks",
+    "NodeClassification": "fastglt.training.tasks",
     "Settings": "fastglt.settings",
+    "Task": "fastglt.training.task",
     "Ticket": "fastglt.ticket",
     "find": "fastglt.api",
 }
 
-__all__ = ["Callback", "DenoiseConfig", "Denoiser", "Settings", "Ticket", "__version__", "find"]
+__all__ = [
+    "Callback",
+    "DenoiseConfig",
+    "Denoiser",
+    "GraphClassification",
+    "LinkPrediction",
+    "MultiLabelNodeClassification",
+    "NodeClassification",
+    "Settings",
+    "Task",
+    "Ticket",
+    "__version__",
+    "find",
+]
 
 
 def __getattr__(name: str) -> Any:

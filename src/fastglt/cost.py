@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -157,10 +158,12 @@ def _laid_out_like(parameter: Tensor, mask: Tensor) -> Tensor:
 @contextmanager
 def _no_fused_layers() -> Iterator[None]:
     """Have recurrent and attention layers compute their products one by one."""
+    # Entering and leaving mkldnn.flags() sets TF32 to what it was, which warns without a GPU.
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with (
+            _no_tf32_warnings(),
             torch.backends.mkldnn.flags(enabled=False),
             torch.backends.cudnn.flags(enabled=False),
             sdpa_kernel(SDPBackend.MATH),
@@ -168,3 +171,10 @@ def _no_fused_layers() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@contextmanager
+def _no_tf32_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")
+        yield

@@ -42,6 +42,15 @@ class DenoiseConfig(BaseModel):
         default=0, ge=0, description="swaps over which the rest of the target sparsity is reached"
     )
 
+    include: tuple[str, ...] = Field(
+        default=(),
+        description="patterns of further parameters to prune, such as '*.att_src'; by default "
+        "the matrices of linear maps are",
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(), description="patterns of parameters that are not to be pruned, such as 'head.*'"
+    )
+
     @model_validator(mode="after")
     def _check(self) -> DenoiseConfig:
         if self.accumulation > self.interval:
@@ -107,10 +116,39 @@ class Settings(DenoiseConfig):
     edge_diversity: float = Field(
         default=0.0, ge=0, description="weight of the diversity regulariser of trained edge gates"
     )
+    edge_values: Literal["binary", "learned"] = Field(
+        default="binary",
+        description="whether kept edges are plain, or each has a weight trained while retraining",
+    )
+    edge_rule: Literal["keep", "degree"] = Field(
+        default="keep",
+        description="what is done with edges that the search did not see: keep them, or keep those "
+        "of high enough degree score",
+    )
+    inductive: bool = Field(
+        default=False,
+        description="keep validation and test nodes, their edges and labels from teacher and "
+        "search; masks are chosen on a holdout of the training nodes",
+    )
+    holdout: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="share of the training nodes that masks are chosen on with inductive",
+    )
     sparse_inputs: bool = Field(
         default=True,
         description="compute with features and graph as sparse matrices where proven equal",
     )
+
+    @model_validator(mode="after")
+    def _check_edge_values(self) -> Settings:
+        if self.inductive and self.edge_values == "learned":
+            raise ValueError(
+                "edge_values='learned' has no weight for the edges of unseen nodes; "
+                "use edge_values='binary' with inductive"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_warmup(self) -> Settings:

@@ -20,7 +20,7 @@ from fastglt.search.run import GATE_FLOOR, cut, denoise
 from fastglt.settings import EdgeScore, resolve_settings
 from fastglt.training.callback import Callback
 from fastglt.training.loop import clone_state
-from fastglt.training.task import NodeClassification
+from fastglt.training.tasks import NodeClassification
 from fastglt.training.teacher import Objective
 from helpers import TINY, build, graph, states_equal, tensors_of, with_edges
 
@@ -49,7 +49,7 @@ def _context(data=None, model="gcn", pretrained=False, objective=None, **setting
         build(model, data),
         data,
         edge_groups(data),
-        objective or Objective(NodeClassification(3)),
+        objective or Objective(NodeClassification()),
         resolve_settings(chosen),
         pretrained,
         torch.Generator().manual_seed(chosen.get("seed", 0)),
@@ -213,7 +213,7 @@ def test_a_loss_that_explodes_names_the_step(limit, where):
             return super().loss(out, data, split) * (float("nan") if self.calls > limit else 1)
 
     with pytest.raises(NonFiniteLossError, match=where):
-        _search("fastglt", objective=Objective(Exploding(3)))
+        _search("fastglt", objective=Objective(Exploding()))
 
 
 def test_a_model_deaf_to_its_edges_cannot_be_searched_for_edges():

@@ -13,10 +13,11 @@ from fastglt.training.inputs import (
     with_sparse_inputs,
 )
 from fastglt.training.loop import clone_state
-from fastglt.training.task import ADJACENCY, NodeClassification
+from fastglt.training.task import ADJACENCY
+from fastglt.training.tasks import NodeClassification
 from helpers import build, graph, states_equal, tensors_of, with_loops
 
-TASK = NodeClassification(3)
+TASK = NodeClassification()
 
 
 def _sparse_graph(**settings):

@@ -12,11 +12,12 @@ from fastglt.masks import WeightMask, select_top
 from fastglt.training.callback import Callback
 from fastglt.training.loop import FitConfig, clone_state, fit, make_optimizer, predict, train_step
 from fastglt.training.seeding import seeded
-from fastglt.training.task import NodeClassification, Task
+from fastglt.training.task import Task
+from fastglt.training.tasks import NodeClassification
 from fastglt.training.teacher import Objective
 from helpers import build, graph, states_equal
 
-TASK = NodeClassification(3)
+TASK = NodeClassification()
 OBJECTIVE = Objective(TASK)
 
 
@@ -162,7 +163,7 @@ def test_a_loss_that_is_not_finite_names_phase_epoch_and_setting(bad):
             return value * 0 + bad if self.calls == 3 else value
 
     with pytest.raises(NonFiniteLossError, match=rf"loss is {bad} in dense epoch 3 with lr=0.05"):
-        fit(model, data, Objective(Exploding(3)), FitConfig(5, lr=0.05), seed=0, phase="dense")
+        fit(model, data, Objective(Exploding()), FitConfig(5, lr=0.05), seed=0, phase="dense")
 
 
 def test_a_loss_that_is_not_finite_updates_nothing():

@@ -153,7 +153,7 @@ def _like_adj_t(pruned: Data, adj_t: Tensor) -> Data:
 def _like_edge_index(pruned: Data, original: EdgeIndex) -> Data:
     result = copy.copy(pruned)
     result.edge_index = EdgeIndex(
-        pruned.edge_index,
+        pruned.edge_index.contiguous(),
         sparse_size=original.sparse_size(),
         sort_order=original.sort_order,
         is_undirected=original.is_undirected,

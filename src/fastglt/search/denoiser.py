@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt import scores
+from fastglt.data.forms import to_edge_index
 from fastglt.data.validate import check_edges
 from fastglt.errors import BudgetError, InputError
 from fastglt.gating import (
@@ -122,11 +123,13 @@ class Denoiser:
         edge_score: Tensor | None = None,
         edge_gate: nn.Parameter | None = None,
     ) -> None:
-        check_model(model)
-        check_edges(data, data.num_nodes)
         self.config = config or DenoiseConfig()
+        check_model(model, self.config.include, self.config.exclude)
+        data = to_edge_index(data)
+        check_edges(data, data.num_nodes)
         _check_steps(steps, self.config)
-        _check_optimizer(model, optimizer)
+        weights = prunable_weights(model, self.config.include, self.config.exclude)
+        _check_optimizer(weights, optimizer)
         self.steps = steps
         self._targets = (
             check_sparsity(edge_sparsity, "edge_sparsity"),
@@ -140,9 +143,7 @@ class Denoiser:
         self._edges = EdgeDenoiser(
             self.groups, start[0], self._initial_score(edge_score), edge_gate, optimizer
         )
-        self._weights = WeightDenoiser(
-            prunable_weights(model), optimizer, start[1], self.config.allocation
-        )
+        self._weights = WeightDenoiser(weights, optimizer, start[1], self.config.allocation)
         self._edge_gate = edge_gate
         self._one_shot = (self._edges.mask, self._weights.mask)
         self._num_steps = 0
@@ -345,8 +346,10 @@ class Denoiser:
 
 
 def edge_groups(data: Data) -> EdgeGroups:
-    """The edge groups of a graph; edge weights that differ by direction make it directed."""
-    return EdgeGroups.from_edge_index(data.edge_index, data.num_nodes, data.get("edge_weight"))
+    """The edge groups of a graph; directions that disagree in weight or attribute are apart."""
+    return EdgeGroups.from_edge_index(
+        data.edge_index, data.num_nodes, data.get("edge_weight"), data.get("edge_attr")
+    )
 
 
 def _check_steps(steps: int, config: DenoiseConfig) -> None:
@@ -360,9 +363,9 @@ def _check_steps(steps: int, config: DenoiseConfig) -> None:
         )
 
 
-def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _check_optimizer(weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    for name, parameter in prunable_weights(model).items():
+    for name, parameter in weights.items():
         if id(parameter) not in held:
             raise InputError(
                 f"the optimizer does not hold the model's parameter {name!r}, so its pruned "

@@ -25,7 +25,9 @@ class RandomSearch(SearchMethod):
     def search(self, context: SearchContext) -> SearchResult:
         """Draw the masks; nothing is trained."""
         settings, groups = context.settings, context.groups
-        weight_scores = scores.uniform_noise(prunable_weights(context.model), context.generator)
+        weight_scores = scores.uniform_noise(
+            prunable_weights(context.model, settings.include, settings.exclude), context.generator
+        )
         weight_mask, _ = cut_weights(weight_scores, settings.weight_sparsity, settings.allocation)
         edge_score = torch.rand(groups.num_groups, generator=context.generator)
         keep = select_top(edge_score, num_kept_groups(groups, settings.edge_sparsity))

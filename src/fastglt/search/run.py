@@ -15,6 +15,7 @@ from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
 from fastglt.search.regularizers import gate_penalty
 from fastglt.settings import Settings
+from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.loop import make_optimizer, predict, train_step
 from fastglt.training.seeding import seeded
 
@@ -51,17 +52,16 @@ class SearchRun:
             # Pruned gates are held at 0, but what counts is the slope of a whole edge.
             whole = torch.where(self.denoiser.edge_mask.keep, self.gate.detach(), 1.0)
             gate = edge_weight * context.groups.to_edges(whole, 1.0)
-        context.model.eval()
-        out = context.objective.task.forward(context.model, context.data, gate)
-        return context.objective(out, context.data)
+        return _scoring_loss(context, gate)
 
     @torch.no_grad()
     def val_metric(self) -> float:
         """Validation metric of the model on the kept graph."""
         context, data = self.context, self.denoiser.data
         context.model.eval()
-        gate = _edge_gate(context, self.gate, self.denoiser.edge_mask)
-        out = context.objective.task.forward(context.model, data, gate)
+        out = context.objective.task.forward(
+            context.model, data, _edge_gate(context, self.gate, data)
+        )
         return context.objective.task.metric(out, data, "val")
 
 
@@ -72,9 +72,10 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         context: What the method was given.
         steps: Denoising steps that are going to follow.
     """
-    settings = context.settings
+    settings, task = context.settings, context.objective.task
     gate = _new_gate(context)
     gates = () if gate is None else (gate,)
+    data = context.data if gate is None else with_edge_places(context.data)
     optimizer = make_optimizer(context.model, settings.lr, settings.weight_decay, gates)
     full = EdgeMask.full(context.groups)
     epochs = 0 if context.pretrained else settings.pretrain_epochs
@@ -82,16 +83,17 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         context.callback.on_phase_start("pretrain", epochs)
     with seeded(settings.seed):
         for epoch in range(1, epochs + 1):
-            _train(context, optimizer, context.data, gate, full, f"pretrain epoch {epoch}")
-            out = predict(context.model, context.data, context.objective)
-            metric = context.objective.task.metric(out, context.data, "val")
+            for _ in range(task.num_batches(data)):
+                _train(context, optimizer, data, gate, full, f"pretrain epoch {epoch}")
+            out = predict(context.model, data, context.objective)
+            metric = task.metric(out, data, "val")
             context.callback.on_step("pretrain", epoch, metric)
     if epochs:
         context.callback.on_phase_end("pretrain")
     denoiser = Denoiser(
         context.model,
         optimizer,
-        context.data,
+        data,
         steps=steps,
         edge_sparsity=settings.edge_sparsity,
         weight_sparsity=settings.weight_sparsity,
@@ -148,11 +150,11 @@ def _new_gate(context: SearchContext) -> nn.Parameter | None:
     return nn.Parameter(1 + GATE_NOISE * noise.to(context.groups.index.device))
 
 
-def _edge_gate(context: SearchContext, gate: nn.Parameter | None, mask: EdgeMask) -> Tensor | None:
-    """``[num_kept_edges]`` factors of the kept edges, or ``None`` where gates are units."""
+def _edge_gate(context: SearchContext, gate: nn.Parameter | None, data: Data) -> Tensor | None:
+    """Factors of the edges of ``data``, or ``None`` where gates are units."""
     if gate is None:
         return None
-    return context.groups.to_edges(gate, 1.0)[mask.edges]
+    return context.groups.to_edges(gate, 1.0)[data[EDGE_PLACE]]
 
 
 def _train(
@@ -163,10 +165,11 @@ def _train(
     mask: EdgeMask,
     where: str,
 ) -> None:
-    settings = context.settings
+    settings, task = context.settings, context.objective.task
     context.model.train()
-    out = context.objective.task.forward(context.model, data, _edge_gate(context, gate, mask))
-    loss = context.objective(out, data)
+    batch = task.batch(data, context.generator)
+    out = task.forward(context.model, batch, _edge_gate(context, gate, batch))
+    loss = context.objective(out, batch)
     if gate is not None:
         loss = loss + gate_penalty(gate, settings.edge_l1, settings.edge_diversity)
     train_step(optimizer, loss, where)
@@ -191,16 +194,27 @@ def _one_shot_score(context: SearchContext, gate: nn.Parameter | None) -> Tensor
         return _influence(context, context.data, keep)
 
     def loss(_: Tensor, edge_weight: Tensor) -> Tensor:
-        context.model.eval()
-        out = context.objective.task.forward(context.model, context.data, edge_weight)
-        return context.objective(out, context.data)
+        return _scoring_loss(context, edge_weight)
 
     gradient = edge_gradient(loss, context.data.edge_index, groups, keep)
     return scores.unit_gate(gradient, groups, keep)
 
 
+def _scoring_loss(context: SearchContext, gate: Tensor) -> Tensor:
+    """The loss in eval mode on every edge of the graph, with ``[num_edges]`` gates."""
+    data = context.objective.task.scored(context.data, context.generator)
+    context.model.eval()
+    out = context.objective.task.forward(context.model, data, gate)
+    return context.objective(out, data)
+
+
+@torch.no_grad()
 def _influence(context: SearchContext, data: Data, keep: Tensor) -> Tensor:
     """``[num_groups]`` influence on the teacher's predictions, else on the model's on ``data``."""
-    teacher = context.objective.teacher
-    out = predict(context.model, data, context.objective) if teacher is None else teacher.logits
-    return scores.influence(context.objective.task.probability(out), context.groups, keep)
+    task, teacher = context.objective.task, context.objective.teacher
+    if teacher is None:
+        context.model.eval()
+        encoded = task.encode(context.model, data)
+    else:
+        encoded = teacher.encoded
+    return scores.influence(task.profile(encoded), context.groups, keep)

@@ -1,19 +1,21 @@
 """Sparse inputs: features and adjacency as CSR matrices, where that changes nothing but the time.
 
-PyG's convs take both natively. Each form is used only if a probe on the whole graph, in eval
-mode, gives the same outputs and weight gradients as the plain tensors up to rounding.
+PyG's convs take both natively. Each form is used only if a probe in eval mode, on the whole graph
+or a random part of its edges, gives the same outputs and weight gradients as the plain tensors up
+to rounding.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
+from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import to_torch_csr_tensor
 
 from fastglt.gating import keep_edges
@@ -23,21 +25,33 @@ MAX_DENSITY = 0.05
 """Features with a larger share of non-zeros are left dense: a dense product is as fast."""
 
 
+EDGE_PLACE = "edge_place"
+"""Where :func:`with_edge_places` puts the place of each edge in the graph it was called on."""
+PROBED_EDGES = 50_000
+"""Number of edges of a probe, at most: a per-edge pass over a large graph costs as much as a whole
+epoch, and the two forms differ by what a conv does with an edge, not by how many there are."""
+
+
 def with_sparse_inputs(model: nn.Module, data: Data, task: Task) -> Data:
     """``data`` with ``x`` in CSR form and with an adjacency matrix, whichever prove equal.
 
-    A model that cannot take one of them keeps the plain tensor; ``edge_index`` always stays.
+    A model that cannot take one of them keeps the plain tensor; ``edge_index`` always stays. The
+    adjacency matrix is tried only if a conv of the model has a fused form for it.
     """
-    for candidate in (with_sparse_features, with_adjacency):
-        sparse = candidate(data)
-        if sparse is not data and _is_equal(model, sparse, data, task):
-            data = sparse
+    keep = _probed_edges(data)
+    if _is_equal(model, data, with_sparse_features, keep, task):
+        data = with_sparse_features(data)
+    fuses = any(isinstance(conv, MessagePassing) and conv.fuse for conv in model.modules())
+    if fuses and _is_equal(model, data, with_adjacency, keep, task):
+        data = with_adjacency(data)
     return data
 
 
 def with_sparse_features(data: Data) -> Data:
     """``data`` with ``x`` in CSR form if at most :data:`MAX_DENSITY` of it is non-zero."""
-    x: Tensor = data.x
+    x: Tensor | None = data.get("x")
+    if x is None:
+        return data
     if x.layout != torch.strided or float((x != 0).to(torch.float32).mean()) > MAX_DENSITY:
         return data
     sparse = copy.copy(data)
@@ -60,6 +74,13 @@ def with_adjacency(data: Data) -> Data:
     return result
 
 
+def with_edge_places(data: Data) -> Data:
+    """``data`` whose edges know their place ``[num_edges]``, also in views with fewer of them."""
+    result = copy.copy(data)
+    result[EDGE_PLACE] = torch.arange(data.num_edges, device=data.edge_index.device)
+    return result
+
+
 def kept_view(data: Data, keep: Tensor) -> Data:
     """:func:`keep_edges`, with an adjacency matrix of the kept edges if ``data`` has one.
 
@@ -67,6 +88,8 @@ def kept_view(data: Data, keep: Tensor) -> Data:
         data: The graph; it is not changed.
         keep: ``[num_edges]`` bool.
     """
+    if bool(keep.all()):
+        return data
     if ADJACENCY not in data:
         return keep_edges(data, keep)
     plain = copy.copy(data)
@@ -74,7 +97,25 @@ def kept_view(data: Data, keep: Tensor) -> Data:
     return with_adjacency(keep_edges(plain, keep))
 
 
-def _is_equal(model: nn.Module, sparse: Data, plain: Data, task: Task) -> bool:
+def _probed_edges(data: Data) -> Tensor:
+    """``[num_edges]`` mask of at most :data:`PROBED_EDGES` random edges and all self-loops."""
+    edge_index = data.edge_index
+    keep = torch.ones(edge_index.size(1), dtype=torch.bool, device=edge_index.device)
+    if len(keep) > PROBED_EDGES:
+        noise = torch.rand(len(keep), generator=torch.Generator().manual_seed(0))
+        keep = (noise < PROBED_EDGES / len(keep)).to(keep.device)
+        keep |= edge_index[0] == edge_index[1]
+    return keep
+
+
+def _is_equal(
+    model: nn.Module, data: Data, form: Callable[[Data], Data], keep: Tensor, task: Task
+) -> bool:
+    """Whether a form of the inputs changes no output and no weight gradient."""
+    plain = kept_view(data, keep)
+    sparse = form(plain)
+    if sparse is plain:
+        return False
     try:
         actual = _probe(model, sparse, task)
     # What torch and PyG raise for an operation that has no CSR form.
@@ -89,7 +130,7 @@ def _is_equal(model: nn.Module, sparse: Data, plain: Data, task: Task) -> bool:
 
 def _probe(model: nn.Module, data: Data, task: Task) -> list[Tensor]:
     model = copy.deepcopy(model).eval()
-    out = task.forward(model, data)
+    out = task.encode(model, data)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(
         out.square().sum(), parameters, allow_unused=True, materialize_grads=True

@@ -14,8 +14,13 @@ from fastglt.errors import InputError, NonFiniteLossError
 from fastglt.gating import WeightGate
 from fastglt.masks import WeightMask
 from fastglt.training.callback import Callback
+from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.seeding import seeded
+from fastglt.training.task import Task
 from fastglt.training.teacher import Objective
+
+EDGE_WEIGHT_FLOOR = 1e-4
+"""Trained edge weights stay at or above this."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,14 @@ class Fit:
         best_epoch: Epoch (from 1) with the best validation metric, ties by validation loss.
         val_metric: Validation metric of that epoch.
         epochs: Epochs that were run.
+        edge_weight: ``[num_edges]`` trained factors of the edges at that epoch, if any.
     """
 
     state: dict[str, Tensor]
     best_epoch: int
     val_metric: float
     epochs: int
+    edge_weight: Tensor | None = None
 
 
 @dataclass
@@ -53,12 +60,34 @@ class _Best:
     val_metric: float = -math.inf
     val_loss: float = math.inf
     state: dict[str, Tensor] = field(default_factory=dict)
+    edge_weight: Tensor | None = None
 
-    def offer(self, epoch: int, val_metric: float, val_loss: Tensor, model: nn.Module) -> None:
+    def offer(self, epoch: int, val_metric: float, val_loss: Tensor, trained: _Trained) -> None:
         loss = float(val_loss)
         if (val_metric, -loss) > (self.val_metric, -self.val_loss):
             self.epoch, self.val_metric, self.val_loss = epoch, val_metric, loss
-            self.state = clone_state(model)
+            self.state = clone_state(trained.model)
+            if trained.edge_weight is not None:
+                self.edge_weight = trained.edge_weight.detach().clone()
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A model and, where edges have them, the weights that are trained with it."""
+
+    model: nn.Module
+    task: Task
+    edge_weight: nn.Parameter | None
+
+    def __call__(self, data: Data) -> Tensor:
+        gate = None if self.edge_weight is None else self.edge_weight[data[EDGE_PLACE]]
+        return self.task.forward(self.model, data, gate)
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Hold edge weights positive, since negative ones break GCN normalisation."""
+        if self.edge_weight is not None:
+            self.edge_weight.clamp_(min=EDGE_WEIGHT_FLOOR)
 
 
 def clone_state(model: nn.Module) -> dict[str, Tensor]:
@@ -137,7 +166,9 @@ def fit(
     *,
     seed: int,
     phase: str,
+    val_data: Data | None = None,
     mask: WeightMask | None = None,
+    learn_edge_weight: bool = False,
     callback: Callback | None = None,
 ) -> Fit:
     """Train ``model`` in place and leave it with the weights of its best epoch.
@@ -149,31 +180,49 @@ def fit(
         data: The graph, with the edges to train on.
         objective: The loss.
         config: Epochs, learning rate, weight decay, patience.
-        seed: Seed of dropout.
+        seed: Seed of dropout and batches.
         phase: Name for callbacks and errors.
+        val_data: The graph to validate on; by default ``data``.
         mask: Weights that must stay 0 if pruned.
+        learn_edge_weight: Train one positive factor for each edge of ``data``, from 1 and without
+            weight decay. Not with ``val_data``.
         callback: Is told of every epoch.
 
     Raises:
         NonFiniteLossError: If the loss becomes NaN or infinite.
     """
     callback = callback or Callback()
-    optimizer = make_optimizer(model, config.lr, config.weight_decay)
+    task = objective.task
+    if learn_edge_weight:
+        data = with_edge_places(data)
+    trained = _Trained(model, task, _new_edge_weight(data) if learn_edge_weight else None)
+    val_data = data if val_data is None else val_data
+    gates = () if trained.edge_weight is None else (trained.edge_weight,)
+    optimizer = make_optimizer(model, config.lr, config.weight_decay, gates)
     if mask is not None:
         WeightGate(dict(model.named_parameters()), optimizer, mask)
     best, epoch = _Best(), 0
+    generator = torch.Generator().manual_seed(seed)
     callback.on_phase_start(phase, config.epochs)
     with seeded(seed):
         for epoch in range(1, config.epochs + 1):
             model.train()
-            loss = objective(objective.task.forward(model, data), data)
-            train_step(optimizer, loss, f"{phase} epoch {epoch}")
-            out = predict(model, data, objective)
-            val_metric = objective.task.metric(out, data, "val")
-            best.offer(epoch, val_metric, objective.task.loss(out, data, "val"), model)
+            for _ in range(task.num_batches(data)):
+                batch = task.batch(data, generator)
+                train_step(optimizer, objective(trained(batch), batch), f"{phase} epoch {epoch}")
+                trained.clamp()
+            model.eval()
+            with torch.no_grad():
+                out = trained(val_data)
+            val_metric = task.metric(out, val_data, "val")
+            best.offer(epoch, val_metric, task.loss(out, val_data, "val"), trained)
             callback.on_step(phase, epoch, val_metric)
             if config.patience and epoch - best.epoch >= config.patience:
                 break
     callback.on_phase_end(phase)
     model.load_state_dict(best.state)
-    return Fit(best.state, best.epoch, best.val_metric, epoch)
+    return Fit(best.state, best.epoch, best.val_metric, epoch, best.edge_weight)
+
+
+def _new_edge_weight(data: Data) -> nn.Parameter:
+    return nn.Parameter(torch.ones(data.num_edges, device=data.edge_index.device))

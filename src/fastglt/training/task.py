@@ -1,52 +1,104 @@
-"""What a model is trained for: how it is called, its loss and its metric."""
+"""What a model is trained for: how it is called, its loss and its metric.
+
+The tasks that have a name are in :mod:`fastglt.training.tasks`; a user's own is a subclass of
+:class:`Task`, or of one of those with another :meth:`Task.call`.
+"""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torchmetrics.functional.classification import multiclass_accuracy
 
+from fastglt.data.validate import check_graph
 from fastglt.errors import ModelError
-from fastglt.gating import loops_last, message_gate, takes_edge_weight
+from fastglt.gating import (
+    loops_last,
+    message_gate,
+    reorder_edges,
+    takes_edge_attr,
+    takes_edge_weight,
+)
 
 ADJACENCY = "csr_adj_t"
 """Where :mod:`fastglt.training.inputs` puts the adjacency matrix of a graph."""
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class Task(ABC):
-    """How to call a model on a graph, its loss and its metric (higher = better)."""
+    """How to call a model on a graph, its loss and its metric (higher = better).
 
-    metric_name: str
+    A task of one's own needs :meth:`loss` and :meth:`metric`, and :meth:`call` for a model that
+    is not called as ``model(x, edge_index)``::
 
-    def forward(self, model: nn.Module, data: Data, gate: Tensor | None = None) -> Tensor:
+        class Regression(fastglt.Task):
+            metric_name = "negative_mae"
+
+            def call(self, model, data):
+                return model(data.x, data.edge_index, data.positions)
+
+            def loss(self, out, data, split="train"):
+                mask = data[f"{split}_mask"]
+                return F.mse_loss(out[mask].view(-1), data.y[mask])
+
+            def metric(self, out, data, split):
+                mask = data[f"{split}_mask"]
+                return -float((out[mask].view(-1) - data.y[mask]).abs().mean())
+
+        ticket = fastglt.find(model, data, task=Regression(), edge_sparsity=0.3)
+
+    A model's output on a graph is first *encoded*, one row a node, then *read out*; where
+    predictions are made of nodes, both are the same.
+
+    Attributes:
+        name: The name people type; ``"custom"`` for a user's own.
+        metric_name: What :meth:`metric` measures.
+        passes_edge_weight: Whether :meth:`call` hands ``data.edge_weight`` to the model if it is
+            there. A subclass with a :meth:`call` of its own has to say so; otherwise gates act on
+            the finished messages, which no model can miss.
+    """
+
+    name: ClassVar[str] = "custom"
+    metric_name: str = "metric"
+    passes_edge_weight: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        if "call" in vars(cls) and "passes_edge_weight" not in vars(cls):
+            cls.passes_edge_weight = False
+
+    def call(self, model: nn.Module, data: Data) -> Tensor:
         """Call the model on the edges that ``data`` has.
 
+        The default is ``model(x, edge_index)``, with ``edge_weight=`` and ``edge_attr=`` if the
+        graph has them and the model takes them. Where :mod:`fastglt.training.inputs` has proven
+        it equal, an adjacency matrix takes the place of ``edge_index``.
+
         Args:
-            model: Called as ``model(x, edge_index)``, or with ``edge_weight=`` if every conv
-                takes it and there is a gate or ``data.edge_weight``; other models do not see
-                the edge weights.
-            data: The graph, possibly with fewer edges than it started from. Where it has
-                an :data:`ADJACENCY` and there is no gate, that takes the place of ``edge_index``.
-            gate: ``[num_edges]``, a differentiable factor for each edge.
+            model: The model.
+            data: The graph, possibly with fewer edges than it started from; ``data.edge_weight``
+                may hold differentiable gates.
+
+        Returns:
+            What :meth:`readout` expects, for most tasks ``[num_nodes, num_outputs]``.
         """
-        if gate is None and ADJACENCY in data:
-            return _call(model, data.x, data[ADJACENCY], None)
-        weight: Tensor | None = data.get("edge_weight")
-        if takes_edge_weight(model):
-            if gate is not None:
-                weight = gate if weight is None else weight * gate
-            return _call(model, data.x, data.edge_index, weight)
-        if gate is None:
-            return _call(model, data.x, data.edge_index, None)
-        order = loops_last(data.edge_index)
-        edge_index = data.edge_index[:, order]
-        with message_gate(model, edge_index, gate[order]):
-            return _call(model, data.x, edge_index, None)
+        named: dict[str, Any] = {}
+        if data.get("edge_attr") is not None and takes_edge_attr(model):
+            named["edge_attr"] = data.edge_attr
+        out: Tensor
+        if ADJACENCY in data:
+            out = model(data.get("x"), data[ADJACENCY], **named)
+            return out
+        if data.get("edge_weight") is not None and takes_edge_weight(model):
+            named["edge_weight"] = data.edge_weight
+        out = model(data.get("x"), data.edge_index, **named)
+        return out
 
     @abstractmethod
     def loss(self, out: Tensor, data: Data, split: Split = "train") -> Tensor:
@@ -54,67 +106,114 @@ class Task(ABC):
 
     @abstractmethod
     def metric(self, out: Tensor, data: Data, split: Split) -> float:
-        """Metric on one split."""
+        """Metric on one split, higher = better."""
 
-    @abstractmethod
-    def probability(self, out: Tensor) -> Tensor:
-        """Predicted probabilities of a model's output, of its shape."""
+    def has_split(self, data: Data, split: Split) -> bool:
+        """Whether ``data`` has anything to measure on that split."""
+        mask = data.get(f"{split}_mask")
+        return mask is not None and bool(mask.any())
 
-    @abstractmethod
-    def check_output(self, out: object, data: Data) -> None:
-        """Raise :class:`ModelError` unless ``out`` is what the task expects of the model."""
+    def validate(self, data: Data) -> int:
+        """Check a graph and return the number of classes or labels, 0 where there are none.
 
+        Raises:
+            GraphError: If the graph cannot be used; the message says why.
+        """
+        check_graph(data)
+        return 0
 
-class NodeClassification(Task):
-    """One label a node, cross-entropy, accuracy.
+    def check_output(self, out: object, data: Data, num_outputs: int) -> None:
+        """Check what the model returned.
 
-    Args:
-        num_classes: Number of classes.
-    """
-
-    metric_name = "accuracy"
-
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
-
-    def loss(self, out: Tensor, data: Data, split: Split = "train") -> Tensor:
-        """Mean cross-entropy over the nodes of a split."""
-        mask = data[f"{split}_mask"]
-        return F.cross_entropy(out[mask], data.y[mask])
-
-    def metric(self, out: Tensor, data: Data, split: Split) -> float:
-        """Share of the nodes of a split that are classified correctly."""
-        mask = data[f"{split}_mask"]
-        accuracy = multiclass_accuracy(
-            out[mask].argmax(dim=-1), data.y[mask], self.num_classes, average="micro"
-        )
-        count = int(mask.sum())
-        # torchmetrics answers in float32; the share itself is exact in float64.
-        return round(float(accuracy) * count) / count
-
-    def probability(self, out: Tensor) -> Tensor:
-        """Softmax over the classes."""
-        return out.softmax(dim=-1)
-
-    def check_output(self, out: object, data: Data) -> None:
-        """Expect float logits ``[num_nodes, num_classes]``; columns without labels are allowed."""
-        expected = (data.num_nodes, self.num_classes)
-        if not isinstance(out, Tensor) or not out.is_floating_point():
-            found = f"{out.dtype} tensor" if isinstance(out, Tensor) else type(out).__name__
+        Raises:
+            ModelError: If ``out`` is not what the task expects of the model.
+        """
+        if not isinstance(out, Tensor) or not out.is_floating_point() or out.dim() < 1:
             raise ModelError(
-                f"model(x, edge_index) must return a float tensor of shape {expected} (got {found})"
-            )
-        if out.dim() != 2 or out.size(0) != expected[0] or out.size(1) < expected[1]:
-            raise ModelError(
-                f"model(x, edge_index) must return shape {expected}: one row a node, one column a "
-                f"class (got {tuple(out.shape)})"
+                f"the model must return a float tensor (got {describe_output(out)}); a task of "
+                "your own may call it otherwise, see fastglt.Task.call"
             )
 
+    def prepare(self, data: Data) -> Data:
+        """``data`` with what the task looks up often; called once, before anything else."""
+        return data
 
-def _call(model: nn.Module, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> Tensor:
-    out: Tensor
-    if edge_weight is None:
-        out = model(x, edge_index)
-    else:
-        out = model(x, edge_index, edge_weight=edge_weight)
-    return out
+    def num_batches(self, data: Data) -> int:
+        """Training steps in an epoch."""
+        return 1
+
+    def batch(self, data: Data, generator: torch.Generator) -> Data:
+        """What one training step sees, drawn at random; by default the whole graph."""
+        return data
+
+    def scored(self, data: Data, generator: torch.Generator) -> Data:
+        """What edges are scored on by gradients: like :meth:`batch`, but with every edge."""
+        return data
+
+    def gates_edge_weight(self, model: nn.Module) -> bool:
+        """Whether a factor on ``edge_weight`` reaches every conv of the model."""
+        return self.passes_edge_weight and takes_edge_weight(model)
+
+    def encode(self, model: nn.Module, data: Data, gate: Tensor | None = None) -> Tensor:
+        """Call the model, with every edge multiplied by a gate if there is one.
+
+        Args:
+            model: Gets the gates as ``edge_weight`` if that reaches every conv, else on the
+                finished messages.
+            data: The graph.
+            gate: ``[num_edges]``, differentiable.
+
+        Returns:
+            What :meth:`call` returns.
+        """
+        if gate is None:
+            return self.call(model, data)
+        gated = copy.copy(data)
+        if ADJACENCY in gated:
+            del gated[ADJACENCY]
+        if self.gates_edge_weight(model):
+            weight: Tensor | None = data.get("edge_weight")
+            gated.edge_weight = gate if weight is None else weight * gate
+            return self.call(model, gated)
+        order = loops_last(data.edge_index)
+        gated = reorder_edges(gated, order)
+        with message_gate(model, gated.edge_index, gate[order]):
+            return self.call(model, gated)
+
+    def readout(self, model: nn.Module, encoded: Tensor, data: Data) -> Tensor:
+        """Predictions from what :meth:`encode` returned, for what ``data`` asks about."""
+        return encoded
+
+    def target(self, model: nn.Module, encoded: Tensor, data: Data) -> Tensor:
+        """A teacher's predictions for what a batch asks about, from its ``encoded`` whole graph."""
+        return self.readout(model, encoded, data)
+
+    def forward(self, model: nn.Module, data: Data, gate: Tensor | None = None) -> Tensor:
+        """Predictions of a model on a graph: :meth:`encode`, then :meth:`readout`."""
+        return self.readout(model, self.encode(model, data, gate), data)
+
+    def guidance(self, out: Tensor, target: Tensor, temperature: float) -> Tensor:
+        """How far predictions are from a teacher's, a scalar.
+
+        The default is the mean squared error (Ba & Caruana, arXiv 1312.6184), which fits any
+        output and knows no temperature.
+        """
+        return F.mse_loss(out, target)
+
+    def profile(self, encoded: Tensor) -> Tensor:
+        """``[num_nodes, k]`` descriptions of the nodes, whose differences make an edge matter.
+
+        The default scales the rows of ``encoded`` to length 1.
+        """
+        return F.normalize(encoded.flatten(1) if encoded.dim() > 1 else encoded[:, None], dim=-1)
+
+    def record(self) -> dict[str, Any]:
+        """What a ticket remembers of the task, JSON-able."""
+        return {"name": self.name, "metric": self.metric_name}
+
+
+def describe_output(out: object) -> str:
+    """Type and shape of something that a model returned, for messages."""
+    if not isinstance(out, Tensor):
+        return type(out).__name__
+    return f"{out.dtype} {tuple(out.shape)}"

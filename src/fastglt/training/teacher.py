@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.training.task import Task
@@ -13,26 +13,22 @@ from fastglt.training.task import Task
 
 @dataclass(frozen=True)
 class Teacher:
-    """Soft targets for every training-visible node.
+    """Soft targets for everything that is visible in training.
 
     In a transductive setting these are all nodes, so unlabelled nodes are used too.
 
     Attributes:
-        logits: ``[num_nodes, num_classes]``, the teacher's output on the full graph.
+        encoded: What the teacher's :meth:`Task.encode` gave for the whole graph; for node tasks
+            its logits ``[num_nodes, num_outputs]``.
         weight: Share of the distillation term in the loss, in ``[0, 1]``.
-        temperature: Softmax temperature of both sides.
+        temperature: Temperature of both sides.
+        model: The teacher, for tasks that read predictions out of what it encoded.
     """
 
-    logits: Tensor
+    encoded: Tensor
     weight: float = 0.7
     temperature: float = 1.0
-
-    def divergence(self, out: Tensor) -> Tensor:
-        """``T^2 * KL(teacher || out)``, mean over nodes (Hinton et al., arXiv 1503.02531)."""
-        target = F.log_softmax(self.logits / self.temperature, dim=-1)
-        log_probability = F.log_softmax(out / self.temperature, dim=-1)
-        kl = F.kl_div(log_probability, target, reduction="batchmean", log_target=True)
-        return kl * self.temperature**2
+    model: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -43,9 +39,19 @@ class Objective:
     teacher: Teacher | None = None
 
     def __call__(self, out: Tensor, data: Data) -> Tensor:
-        """Scalar loss of a model's output on ``data``."""
+        """Scalar loss of a model's predictions on ``data``."""
         loss = self.task.loss(out, data)
         if self.teacher is None:
             return loss
         weight = self.teacher.weight
-        return (1 - weight) * loss + weight * self.teacher.divergence(out)
+        return (1 - weight) * loss + weight * self.divergence(out, data)
+
+    def divergence(self, out: Tensor, data: Data) -> Tensor:
+        """How far predictions on ``data`` are from the teacher's, a scalar; 0 without one."""
+        teacher = self.teacher
+        if teacher is None:
+            return out.new_zeros(())
+        model = nn.Identity() if teacher.model is None else teacher.model
+        with torch.no_grad():
+            target = self.task.target(model, teacher.encoded, data)
+        return self.task.guidance(out, target, teacher.temperature)

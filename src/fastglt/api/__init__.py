@@ -1,0 +1,3 @@
+"""The entry point: :func:`find`."""
+
+from fastglt.api.entry import find as find

@@ -1,0 +1,73 @@
+"""Refusals before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+
+from fastglt.allocation import GLOBAL, allocate
+from fastglt.api.views import INDUCTIVE_TASKS
+from fastglt.errors import BudgetError, InputError, ModelError
+from fastglt.masks import EdgeGroups
+from fastglt.search.swap import num_kept_groups
+from fastglt.settings import Settings
+from fastglt.training.task import Task
+
+
+def check_settings(settings: Settings, task: Task, data: Data, pretrained: bool) -> None:
+    """Refuse settings that contradict the task, the data or each other.
+
+    Raises:
+        InputError: The message names the setting.
+    """
+    if isinstance(data, Batch) and settings.edge_sparsity > 0:
+        raise BudgetError(
+            "edge_sparsity must be 0 for a batch of graphs, each of which has edges of its own "
+            f"(got {settings.edge_sparsity}); weight_sparsity gives a weights-only ticket"
+        )
+    if pretrained and settings.edge_score == "trained-gate" and settings.edge_sparsity > 0:
+        raise InputError(
+            "edge_score='trained-gate' (preset 'paper') trains its gates in pre-training, which a "
+            "trained model does not get; choose edge_score='influence' or 'unit-gate'"
+        )
+    if not settings.inductive:
+        return
+    if task.name not in INDUCTIVE_TASKS:
+        raise InputError(f"inductive must be False for task {task.name!r}; it is for node tasks")
+    if pretrained:
+        raise InputError(
+            "inductive must be False for a trained model, which may have seen validation and test "
+            "nodes; leave out init and recover='finetune'"
+        )
+
+
+def check_model_fits(model: nn.Module, data: Data, task: Task, settings: Settings) -> None:
+    """Refuse a model on another device, or one that cannot carry learned edge values.
+
+    Raises:
+        ModelError: The message names the reason.
+    """
+    inputs = [value for value in (data.get("x"), data.edge_index) if value is not None]
+    devices = {str(tensor.device) for tensor in (*model.parameters(), *inputs)}
+    if len(devices) > 1:
+        raise ModelError(f"model and data must be on one device (got {', '.join(sorted(devices))})")
+    if settings.edge_values == "learned" and not task.gates_edge_weight(model):
+        raise ModelError(
+            "edge_values='learned' needs a model whose forward and every conv take edge_weight, "
+            "and a task that passes it on "
+            f"(got {type(model).__name__}); use edge_values='binary'"
+        )
+
+
+def check_budgets(weights: Mapping[str, Tensor], groups: EdgeGroups, settings: Settings) -> None:
+    """Refuse impossible budgets, as far as they follow from counts.
+
+    Raises:
+        BudgetError: If nothing would be left of a layer or of the graph.
+    """
+    num_kept_groups(groups, settings.edge_sparsity)
+    if settings.allocation != GLOBAL:
+        shapes = {name: weight.shape for name, weight in weights.items()}
+        allocate(shapes, settings.weight_sparsity, settings.allocation)

@@ -1,0 +1,96 @@
+"""``find``: from a model and a graph to a ticket with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from fastglt.api.finder import Finder
+from fastglt.errors import InputError
+from fastglt.settings import resolve_settings
+from fastglt.ticket import Ticket
+from fastglt.training.callback import Callback
+from fastglt.training.task import Task
+from fastglt.training.tasks import make_task
+
+
+def find(
+    model: nn.Module,
+    data: Data,
+    *,
+    task: str | Task | None = None,
+    metric: str | None = None,
+    edge_sparsity: float = 0.0,
+    weight_sparsity: float = 0.0,
+    method: str = "fastglt",
+    preset: str = "default",
+    seed: int = 0,
+    init: Mapping[str, Tensor] | None = None,
+    recover: str = "rewind",
+    callback: Callback | None = None,
+    **settings: Any,
+) -> Ticket:
+    """Find a graph lottery ticket: a subset of edges and weights, and evidence of its worth.
+
+    The model is trained densely (it is the baseline, and the teacher if one is asked for), masks
+    are searched, the model is reset to its initial weights and retrained under the masks. The
+    epoch and the masks are chosen on validation; the test split is read once, at the end.
+
+    ``model`` and ``data`` are not changed. With the same seed on the same machine the result on
+    the CPU is the same. Unless ``inductive=True``, the teacher's predictions and the edge score
+    ``influence`` use the features of all nodes, also of unlabelled and test nodes (never their
+    labels): the setting is transductive.
+
+    Args:
+        model: Any module. It is called as ``model(x, edge_index)``, with ``edge_weight=`` and
+            ``edge_attr=`` if the graph has them and it takes them; a ``task`` of your own may
+            call it otherwise. Its weights are the initialisation to rewind to, unless ``init`` is
+            given or ``recover="finetune"``: then it counts as trained already and is not trained
+            densely or pre-trained again. Lazy modules are initialised, in a copy.
+        data: A graph with ``edge_index`` (also an ``EdgeIndex``) or a torch CSR ``adj_t``, with
+            what the task needs: for node classification ``x``, ``y``, ``train_mask``,
+            ``val_mask`` and, for a test metric, ``test_mask``. Taken as given: normalise features
+            before. A :class:`~torch_geometric.data.Batch` of graphs gives weights-only tickets.
+        task: What is predicted: a :class:`fastglt.Task` or the name of one,
+            ``"node-classification"``, ``"multilabel-node-classification"``,
+            ``"link-prediction"`` or ``"graph-classification"``; ``None`` goes by the data.
+        metric: What is measured, see the task's class; ``None`` takes its usual metric.
+        edge_sparsity: Share of the prunable edge groups to remove, in ``[0, 1)``.
+        weight_sparsity: Share of the prunable weights to remove, in ``[0, 1)``.
+        method: Search method: ``"fastglt"``, ``"one-shot"`` or ``"random"``.
+        preset: ``"default"`` or ``"paper"``: defaults of all other settings.
+        seed: Seed of everything random.
+        init: The state dict that a trained ``model`` started from.
+        recover: ``"rewind"`` retrains from the initial weights; ``"finetune"`` goes on from the
+            searched ones, for models whose initialisation was not kept. Only the former gives a
+            lottery ticket.
+        callback: Is told of every phase and step.
+        settings: Any other field of :class:`fastglt.Settings`.
+
+    Raises:
+        InputError: If an argument, the graph or the model cannot be used; its subclasses say
+            which.
+        NonFiniteLossError: If a loss becomes NaN or infinite.
+
+    Warns:
+        UserWarning: The two directions of an undirected edge disagree, so that the graph is
+            treated as directed; ``ticket.metrics["notes"]`` says so too.
+    """
+    resolved = resolve_settings(
+        {
+            "edge_sparsity": edge_sparsity,
+            "weight_sparsity": weight_sparsity,
+            "method": method,
+            "preset": preset,
+            "seed": seed,
+            "recover": recover,
+            **settings,
+        }
+    )
+    if init is not None and recover == "finetune":
+        raise InputError('init is what recover="rewind" rewinds to; leave it out to fine-tune')
+    chosen = make_task(task, data, metric=metric)
+    return Finder(model, data, chosen, resolved, init, callback or Callback()).run()
