@@ -77,9 +77,8 @@ class SoftmaxGENConv(GENConv):  # type: ignore[misc]
         """
         if edge_attr is None and adj_t.layout == torch.sparse_csr:
             message = self.message(x[0], None)
-            scores = message.detach() * self.aggr_module.t.detach()
-            lowest, highest = scores.aminmax(dim=0)
-            if float((highest - lowest).max()) <= _max_range(scores.dtype):
+            lowest, highest = _score_bounds(message.detach(), self.aggr_module.t.detach())
+            if float((highest - lowest).max()) <= _max_range(message.dtype):
                 neighbors = _neighbors(adj_t, message.dtype)
                 return _softmax_mean(message, self.aggr_module.t, highest, neighbors)
         return self._edge_by_edge(adj_t, x[0], edge_attr)
@@ -104,7 +103,8 @@ class _SoftmaxMean(torch.autograd.Function):
     ) -> Tensor:
         weight = (message * t).sub_(shift).exp_()
         total = _spmm(neighbors.incoming, weight)
-        total.masked_fill_(total == 0, 1.0)  # nodes without neighbours, whose mean is 0
+        # Only nodes without neighbours are below it, whose mean is 0.
+        total.clamp_(min=math.exp(-_max_range(total.dtype)) / 2)
         out = _spmm(neighbors.incoming, weight * message).div_(total)
         ctx.save_for_backward(message, t, weight, total, out)
         ctx.outgoing = neighbors.outgoing
@@ -117,10 +117,18 @@ class _SoftmaxMean(torch.autograd.Function):
         share = grad / total
         # e_j·heard = Σ_i g_i ∂out_i/∂m_j at fixed weights; e_j·(heard + t·excess) is all of it.
         heard = _spmm(ctx.outgoing, share)
-        excess = heard * message
-        excess.sub_(_spmm(ctx.outgoing, share.mul_(out)))
-        grad_t = (weight * message).mul_(excess).sum(dim=0).sum_to_size(t.shape)
+        recalled = _spmm(ctx.outgoing, share.mul_(out))
+        excess = (heard * message).sub_(recalled)
+        # In the memory of what is no longer needed: fresh memory costs more than the arithmetic.
+        per_node = recalled.copy_(weight).mul_(message).mul_(excess)
+        grad_t = per_node.sum(dim=0).sum_to_size(t.shape)
         return excess.mul_(t).add_(heard).mul_(weight), grad_t, None, None
+
+
+def _score_bounds(message: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and largest ``t·m`` of each channel; ``t`` may be negative."""
+    ends = t * message.amin(dim=0), t * message.amax(dim=0)
+    return torch.minimum(*ends), torch.maximum(*ends)
 
 
 def _softmax_mean(message: Tensor, t: Tensor, shift: Tensor, neighbors: Neighbors) -> Tensor:
@@ -149,9 +157,11 @@ def _with_transpose(adj_t: Tensor, dtype: torch.dtype) -> Neighbors:
     pointers = source.new_zeros(adj_t.size(1) + 1)
     pointers[1:] = source.bincount(minlength=adj_t.size(1)).cumsum(0)
     ones = torch.ones(source.numel(), dtype=dtype, device=source.device)
+    backward = pointers, target[order], ones, (adj_t.size(1), adj_t.size(0))
+    forward = adj_t.crow_indices(), adj_t.col_indices(), ones, tuple(adj_t.shape)
     return Neighbors(
-        torch.sparse_csr_tensor(adj_t.crow_indices(), adj_t.col_indices(), ones, adj_t.shape),
-        torch.sparse_csr_tensor(pointers, target[order], ones, (adj_t.size(1), adj_t.size(0))),
+        torch.sparse_csr_tensor(*forward, check_invariants=False),
+        torch.sparse_csr_tensor(*backward, check_invariants=False),
     )
 
 

@@ -75,7 +75,7 @@ class DeeperGCN(nn.Module):
             x = self._checkpointed(layer, x, edge_index, edge_attr)
         # Its backward comes first: nothing is saved by computing it again.
         x = self.layers[-1](x, edge_index, edge_attr)
-        x = F.dropout(self.norm(x).relu(), self.dropout, self.training)
+        x = F.dropout(self.norm(x).relu_(), self.dropout, self.training)
         out: Tensor = self.lin(x)
         return out
 
@@ -111,7 +111,8 @@ class DeeperGCN(nn.Module):
 
 def _layer(channels: int, *, dropout: float) -> DeepGCNLayer:
     conv = SoftmaxGENConv(channels, channels, t=0.1, num_layers=1, bias=True)
-    return DeepGCNLayer(conv, nn.LayerNorm(channels), nn.ReLU(), block="res+", dropout=dropout)
+    act = nn.ReLU(inplace=True)
+    return DeepGCNLayer(conv, nn.LayerNorm(channels), act, block="res+", dropout=dropout)
 
 
 def _contexts(

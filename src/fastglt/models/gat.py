@@ -38,4 +38,5 @@ def _dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return x
     # What is zero stays zero, dropped or not.
     values = F.dropout(x.values(), p, training)
-    return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), values, x.shape)
+    indices = x.crow_indices(), x.col_indices()
+    return torch.sparse_csr_tensor(*indices, values, x.shape, check_invariants=False)
