@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 from torch_geometric.edge_index import EdgeIndex
 from torch_geometric.utils import to_torch_csr_tensor
 
+from fastglt._csr import ignore_csr_warnings
 from fastglt.errors import GraphError
 
 
@@ -145,7 +146,10 @@ def _like_adj_t(pruned: Data, adj_t: Tensor) -> Data:
     # In the order that CSR wants, parallel edges kept apart as they were.
     order = pruned.edge_index[1].argsort(stable=True)
     rows = pruned.edge_index.flip(0)[:, order]
-    result.adj_t = to_torch_csr_tensor(rows, weight[order], size=(size, size), is_coalesced=True)
+    with ignore_csr_warnings():
+        result.adj_t = to_torch_csr_tensor(
+            rows, weight[order], size=(size, size), is_coalesced=True
+        )
     result.num_nodes = size
     return result
 

@@ -8,9 +8,7 @@ to rounding.
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +16,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import to_torch_csr_tensor
 
+from fastglt._csr import ignore_csr_warnings
 from fastglt.gating import keep_edges
 from fastglt.training.task import ADJACENCY, Task
 
@@ -55,7 +54,7 @@ def with_sparse_features(data: Data) -> Data:
     if x.layout != torch.strided or float((x != 0).to(torch.float32).mean()) > MAX_DENSITY:
         return data
     sparse = copy.copy(data)
-    with _ignore_csr_warnings():
+    with ignore_csr_warnings():
         sparse.x = x.to_sparse_csr()
     return sparse
 
@@ -67,7 +66,7 @@ def with_adjacency(data: Data) -> Data:
     """
     result = copy.copy(data)
     size = (data.num_nodes, data.num_nodes)
-    with _ignore_csr_warnings():
+    with ignore_csr_warnings():
         result[ADJACENCY] = to_torch_csr_tensor(
             data.edge_index.flip(0), data.get("edge_weight"), size=size
         )
@@ -136,11 +135,3 @@ def _probe(model: nn.Module, data: Data, task: Task) -> list[Tensor]:
         out.square().sum(), parameters, allow_unused=True, materialize_grads=True
     )
     return [out.detach(), *gradients]
-
-
-@contextmanager
-def _ignore_csr_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled")
-        yield
