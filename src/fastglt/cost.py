@@ -159,22 +159,16 @@ def _laid_out_like(parameter: Tensor, mask: Tensor) -> Tensor:
 def _no_fused_layers() -> Iterator[None]:
     """Have recurrent and attention layers compute their products one by one."""
     # Entering and leaving mkldnn.flags() sets TF32 to what it was, which warns without a GPU.
+    libraries: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
+    enabled = [library.enabled for library in libraries]
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with (
-            _no_tf32_warnings(),
-            torch.backends.mkldnn.flags(enabled=False),
-            torch.backends.cudnn.flags(enabled=False),
-            sdpa_kernel(SDPBackend.MATH),
-        ):
+        for library in libraries:
+            library.enabled = False
+        torch.backends.mha.set_fastpath_enabled(False)
+        with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
+        for library, before in zip(libraries, enabled, strict=True):
+            library.enabled = before
         torch.backends.mha.set_fastpath_enabled(fast_path)
-
-
-@contextmanager
-def _no_tf32_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")
-        yield
