@@ -12,7 +12,16 @@ import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ticket_samples import free_ticket, make_data, make_model, make_ticket, same_bits, same_ticket
+from ticket_samples import (
+    EDGES,
+    KEEP,
+    free_ticket,
+    make_data,
+    make_model,
+    make_ticket,
+    same_bits,
+    same_ticket,
+)
 
 from fastglt import _strict_json
 from fastglt.errors import InputError, OutputPathError, TicketFileError
@@ -342,6 +351,54 @@ TAMPERING: list[tuple[Callable[[Any, Any], Any], str]] = [
 ]
 
 
+@pytest.fixture
+def saved_with_all(tmp_path: Path) -> Path:
+    """A file with every optional tensor in it."""
+    ticket = make_ticket(edge_weight=torch.ones(sum(KEEP)), edge_list=torch.tensor(EDGES))
+    ticket.save(tmp_path / "t.safetensors")
+    return tmp_path / "t.safetensors"
+
+
+TAMPERING_OF_ALL: list[tuple[Callable[[Any, Any], Any], str]] = [
+    (lambda d, t: d.pop("edge_rule"), "version 2 needs the field 'edge_rule'"),
+    (lambda d, t: d.pop("edge_list"), "version 2 needs the field 'edge_list'"),
+    (lambda d, t: d.update(schema_version=1), "version 1 does not have the field 'edge_list'"),
+    (lambda d, t: d.update(edge_rule={"name": "drop"}), "edge_rule: .*'drop'"),
+    (lambda d, t: d.update(edge_rule={"name": "degree"}), "threshold: Field required"),
+    (lambda d, t: d.update(edge_rule={"name": "degree", "threshold": 2.0}), "threshold: "),
+    (lambda d, t: d.update(edge_rule=None), "edge_rule"),
+    (lambda d, t: d.update(edge_weight="I64"), "edge_weight: "),
+    (lambda d, t: d.update(edge_weight="F64"), "'edge_weight' must be F64 .got F32"),
+    (lambda d, t: d.update(edge_weight=None), "'edge_weight' does not belong"),
+    (lambda d, t: t.pop("edge_weight"), "'edge_weight' is missing"),
+    (lambda d, t: t.update(edge_weight=torch.ones(4)), "edge_weight must have shape .5."),
+    (lambda d, t: t.update(edge_weight=torch.ones(5, 1)), "edge_weight must have shape .5."),
+    (lambda d, t: t["edge_weight"].fill_(float("nan")), "edge_weight must be finite"),
+    (lambda d, t: d.update(edge_list=None), "'edge_list' does not belong"),
+    (lambda d, t: d["edge_list"].update(form="third"), "edge_list.form"),
+    (lambda d, t: d["edge_list"].update(dtype="I8"), "edge_list.dtype"),
+    (lambda d, t: d["edge_list"].update(dtype="I64"), "'edge_list' must be I64 .got I32"),
+    (lambda d, t: d["edge_list"].update(form="half"), "edge_list must be that of the searched"),
+    (lambda d, t: t.pop("edge_list"), "'edge_list' is missing"),
+    (lambda d, t: t["edge_list"].zero_(), "edge_list must be that of the searched graph"),
+    (lambda d, t: t.update(edge_list=t["edge_list"][:, 1:].contiguous()), "has 9 edges, this"),
+    (lambda d, t: t.update(edge_list=t["edge_list"].reshape(-1)), "must be .2, num_edges."),
+    (lambda d, t: t.update(edge_list=t["edge_list"].t().contiguous()), "must be .2, num_edges."),
+    (lambda d, t: d["model"].update(tied={"other": W}), "'other' and .* must be alike"),
+    (lambda d, t: d["model"].update(tied={"other": "w"}), "must be a further name"),
+    (lambda d, t: d["model"].update(tied={W: W}), "must be a further name"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), TAMPERING_OF_ALL)
+def test_tampering_with_optional_fields_is_refused(
+    saved_with_all: Path, change: Callable[[Any, Any], Any], message: str
+) -> None:
+    rewrite(saved_with_all, change)
+    with pytest.raises(TicketFileError, match=message):
+        Ticket.load(saved_with_all)
+
+
 @pytest.mark.parametrize(("change", "message"), TAMPERING)
 def test_tampering_is_refused_with_the_reason(
     saved: Path, change: Callable[[Any, Any], Any], message: str
@@ -361,15 +418,15 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 @settings(SHARED_FOLDER, max_examples=300, deadline=None)
 @given(where=st.integers(0, 10**6), value=json_values)
 def test_any_value_anywhere_in_the_document_loads_or_is_refused(
-    saved: Path, where: int, value: object
+    saved_with_all: Path, where: int, value: object
 ) -> None:
     def replace(document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         everywhere = places(document)
         container, key = everywhere[where % len(everywhere)]
         container[key] = value
 
-    target = saved.with_name("tampered")
-    target.write_bytes(saved.read_bytes())
+    target = saved_with_all.with_name("tampered")
+    target.write_bytes(saved_with_all.read_bytes())
     rewrite(target, replace)
     loaded = load_or_error(target)
     if loaded is not None:

@@ -96,10 +96,16 @@ def same_ticket(a: Ticket, b: Ticket) -> bool:
         one.keys() == other.keys() and all(same_bits(one[name], other[name]) for name in one)
         for one, other in (
             ({"": a.edge_keep}, {"": b.edge_keep}),
+            (_given(a.edge_weight), _given(b.edge_weight)),
+            (_given(a.edge_list), _given(b.edge_list)),
             (a.weight_masks, b.weight_masks),
             (a.init_state, b.init_state),
             (a.trained_state, b.trained_state),
         )
     )
     others = ("metrics", "settings", "provenance", "history", "graph", "model", "init_is_full")
-    return tensors and all(getattr(a, name) == getattr(b, name) for name in others)
+    return tensors and all(getattr(a, name) == getattr(b, name) for name in (*others, "edge_rule"))
+
+
+def _given(value: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    return {} if value is None else {"": value}

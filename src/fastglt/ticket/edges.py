@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch_geometric
 
+from fastglt.data.forms import like, to_edge_index
 from fastglt.errors import GraphError, InputError, TicketMismatchError
 from fastglt.gating import keep_edges
 from fastglt.ticket.edge_match import EdgeMatch, find_edges
@@ -53,7 +54,8 @@ class TicketEdges:
             match: How edges are recognised, see :meth:`fastglt.ticket.Ticket.apply`.
 
         Returns:
-            Data: With learned weights multiplied onto ``edge_weight``, where there are any.
+            Data: In the form given (``edge_index``, ``EdgeIndex`` or CSR ``adj_t``), with learned
+            weights multiplied onto ``edge_weight``, where there are any.
 
         Raises:
             InputError: ``match`` is neither of the two.
@@ -62,13 +64,13 @@ class TicketEdges:
         """
         if match not in ("edges", "node_id"):
             raise InputError(f'match must be "edges" or "node_id" (got {match!r})')
-        check_graph(data)
+        graph = plain_graph(data)
         if match == "edges":
-            self._check_same_graph(data)
-            return self._pruned(data, self.keep, self.weight)
-        found = self.find(data)
+            self._check_same_graph(graph)
+            return like(self._pruned(graph, self.keep, self.weight), data)
+        found = self.find(graph)
         _LOG.info("%r", found)
-        return self._pruned(data, found.keep, self._weights_of(found))
+        return like(self._pruned(graph, found.keep, self._weights_of(found)), data)
 
     def find(self, data: Data) -> EdgeMatch:
         """Recognise the edges of a graph that has changed since the search by their end nodes.
@@ -77,7 +79,8 @@ class TicketEdges:
             data: The graph as it is now.
 
         Returns:
-            EdgeMatch: On the device of the edges.
+            EdgeMatch: On the device of the edges and in their order; those of a CSR ``adj_t`` are
+            ordered by target.
 
         Raises:
             TicketMismatchError: Nodes are missing, or the ticket holds no edge list.
@@ -86,10 +89,10 @@ class TicketEdges:
         Warns:
             UserWarning: Most edges are new or most of the ticket's are gone, as after renumbering.
         """
-        check_graph(data)
-        edge_index, searched = data.edge_index, self._searched_edges(data)
+        graph = plain_graph(data)
+        edge_index, searched = graph.edge_index, self._searched_edges(graph)
         origin = find_edges(searched.to(edge_index.device), edge_index)
-        keep = kept_by_rule(self.rule, edge_index, int(data.num_nodes))
+        keep = kept_by_rule(self.rule, edge_index, int(graph.num_nodes))
         known = origin >= 0
         keep[known] = self.keep.to(edge_index.device)[origin[known]]
         num_known, num_searched = int(known.sum()), self.keep.numel()
@@ -143,17 +146,25 @@ class TicketEdges:
         return result
 
 
-def check_graph(data: object) -> None:
-    """Refuse what is no homogeneous graph with an ``edge_index``.
+def plain_graph(data: Data) -> Data:
+    """The graph with its edges in a plain ``edge_index``.
+
+    Args:
+        data: The graph, in any form of :mod:`fastglt.data.forms`.
+
+    Returns:
+        Data: ``data`` itself or a shallow copy.
 
     Raises:
-        GraphError: Naming what was found.
+        GraphError: ``data`` is no homogeneous graph with edges.
     """
-    if not isinstance(data, torch_geometric.data.Data) or data.get("edge_index") is None:
+    graph = to_edge_index(data) if isinstance(data, torch_geometric.data.Data) else None
+    if graph is None or graph.get("edge_index") is None:
         raise GraphError(
-            "data must be a torch_geometric.data.Data with an edge_index "
+            "data must be a torch_geometric.data.Data with an edge_index or adj_t "
             f"(got {type(data).__qualname__})"
         )
+    return graph
 
 
 def _multiplied(data: Data, weight: Tensor) -> Tensor:

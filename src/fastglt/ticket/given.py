@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fastglt.errors import InputError
 from fastglt.gating import apply_weight_mask, tied_names
 from fastglt.ticket.mask_names import masks_from_state_dict, state_without_masks
 
@@ -15,16 +16,46 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch_geometric.data import Data
 
+    GivenStates = tuple[Mapping[str, Tensor] | None, Mapping[str, Tensor] | None]
+
+
+def given_settings(
+    settings: Mapping[str, Any], recover: str | None, states: GivenStates
+) -> dict[str, Any]:
+    """Settings that say where the masks come from; see :meth:`fastglt.ticket.Ticket.from_masks`.
+
+    Args:
+        settings: What the caller says.
+        recover: How the trained state came about, if that is known.
+        states: Initial and trained state dict, each None where it was not given.
+
+    Returns:
+        dict[str, Any]: With ``method`` and, where known, ``recover``.
+
+    Raises:
+        InputError: A rewind is claimed without both states.
+    """
+    known = {"method": "given"} | ({} if recover is None else {"recover": recover}) | {**settings}
+    if known.get("recover") == "rewind" and None in states:
+        raise InputError('recover="rewind" must come with both init_state and trained_state')
+    return known
+
 
 def given_parts(
     model: nn.Module,
     data: Data,
     edge_keep: Tensor | None,
     weight_masks: Mapping[str, Tensor] | None,
-    init_state: Mapping[str, Tensor] | None,
-    trained_state: Mapping[str, Tensor] | None,
+    states: GivenStates,
 ) -> dict[str, Any]:
     """Fill in what was not given; see :meth:`fastglt.ticket.Ticket.from_masks`.
+
+    Args:
+        model: The model.
+        data: The graph, with a plain ``edge_index``.
+        edge_keep: ``[num_edges]`` bool, or None for all.
+        weight_masks: In either naming, or None for no mask.
+        states: Initial and trained state dict, each None where it was not given.
 
     Returns:
         dict[str, Any]: ``edge_keep``, ``weight_masks``, ``init_state`` and ``trained_state``.
@@ -32,6 +63,7 @@ def given_parts(
     Raises:
         InputError: A mask does not fit the model.
     """
+    init_state, trained_state = states
     masks = masks_from_state_dict(weight_masks or {}, model)
     if trained_state is None:
         values = {name: value.cpu() for name, value in model.state_dict().items()}

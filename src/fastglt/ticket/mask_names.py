@@ -118,9 +118,9 @@ def _mask_entries(state: Mapping[str, Tensor], known: set[str]) -> dict[str, Ten
 
 def _plain_names(model: nn.Module) -> dict[str, str]:
     """Each name of each parameter as it is without ``torch.nn.utils.prune``."""
-    entries = model.state_dict().keys()
+    buffers = {key for key, _ in model.named_buffers(remove_duplicate=False)}
     plain = {key: _without(_ORIGINAL, key) for key, _ in _all_parameters(model)}
-    return {key: name if name + _MASK in entries else key for key, name in plain.items()}
+    return {key: name if name + _MASK in buffers else key for key, name in plain.items()}
 
 
 def _all_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

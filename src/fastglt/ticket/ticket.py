@@ -14,10 +14,10 @@ from fastglt.ticket.apply import (
 from fastglt.ticket.checks import check_ticket
 from fastglt.ticket.content import TicketContent
 from fastglt.ticket.edge_rule import KEEP
-from fastglt.ticket.edges import TicketEdges
+from fastglt.ticket.edges import TicketEdges, plain_graph
 from fastglt.ticket.fingerprint import graph_fingerprint, model_fingerprint
 from fastglt.ticket.format import read_ticket, unloadable, write_ticket
-from fastglt.ticket.given import given_parts
+from fastglt.ticket.given import given_parts, given_settings
 from fastglt.ticket.mask_names import named_masks
 from fastglt.ticket.provenance import library_versions
 from fastglt.ticket.transform import PruneEdges
@@ -49,13 +49,19 @@ class Ticket(TicketContent):
             data: The graph that was searched.
             content: The other fields of a ticket. The edge list is filled in where some edge is
                 pruned, has a learned weight, or new edges do not simply stay.
+
+        Raises:
+            InputError: The parts do not fit together; the message names the one at fault.
+            GraphError: ``data`` is no homogeneous graph with edges.
+            ModelError: ``model`` is lazy or no module.
         """
+        graph = plain_graph(data)
         edge_keep, rule = content.get("edge_keep"), content.get("edge_rule", KEEP)
         weighted = content.get("edge_weight") is not None
         if weighted or rule != KEEP or (edge_keep is not None and not bool(edge_keep.all())):
-            content.setdefault("edge_list", data.edge_index)
+            content.setdefault("edge_list", graph.edge_index)
         return cls(
-            graph=graph_fingerprint(data.edge_index, data.num_nodes, data.x),
+            graph=graph_fingerprint(graph.edge_index, graph.num_nodes, graph.x),
             model=model_fingerprint(model),
             provenance=library_versions(),
             **content,
@@ -97,12 +103,10 @@ class Ticket(TicketContent):
             InputError: The parts do not fit together, or ``recover="rewind"`` without both states.
             ModelError: ``model`` is lazy or no module.
         """
-        parts = given_parts(model, data, edge_keep, weight_masks, init_state, trained_state)
-        if recover == "rewind" and (init_state is None or trained_state is None):
-            raise InputError('recover="rewind" must come with both init_state and trained_state')
-        settings = {"method": "given"} | ({} if recover is None else {"recover": recover})
-        content["settings"] = settings | content.get("settings", {})
-        return cls.create(model, data, **parts, **content)
+        states = (init_state, trained_state)
+        settings = given_settings(content.pop("settings", {}), recover, states)
+        parts = given_parts(model, plain_graph(data), edge_keep, weight_masks, states)
+        return cls.create(model, data, settings=settings, **parts, **content)
 
     def save(
         self, path: str | os.PathLike[str], *, full_init: bool = True, edge_list: bool = True
@@ -152,7 +156,8 @@ class Ticket(TicketContent):
 
         Args:
             model: A model of the architecture searched; its values do not matter.
-            data: The graph searched, with its edges in the same order; or what it has become.
+            data: The graph searched, with its edges in the same order, or what it has become; its
+                edges may be an ``edge_index``, an ``EdgeIndex`` or a CSR ``adj_t``.
             match: ``"edges"`` takes no other graph than the one searched. ``"node_id"`` is for one
                 that has gained nodes or edges or lost edges since: the ticket's edges are found by
                 their end nodes and new ones go by ``edge_rule``; self-loops stay. :meth:`match`

@@ -1,0 +1,281 @@
+"""Finding a ticket's edges in a graph that has changed: counts, rules, and a slow oracle."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from ticket_samples import EDGES, KEEP, NUM_NODES, make_data, make_model, make_ticket
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.nn import GCNConv
+
+from fastglt.errors import BudgetError, GraphError, InputError, TicketMismatchError
+from fastglt.masks import EdgeGroups
+from fastglt.ticket import Ticket, degree_rule
+from fastglt.ticket.edge_match import find_edges
+from fastglt.ticket.edge_rule import kept_by_rule, num_neighbours
+
+Edges = list[tuple[int, int]]
+EDGE_LISTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=25)
+
+
+def tensor(edges: Edges) -> Tensor:
+    return torch.tensor(edges, dtype=torch.long).reshape(-1, 2).t().contiguous()
+
+
+def sample_ticket(**changes: Any) -> Ticket:
+    return make_ticket(edge_list=torch.tensor(EDGES), **changes)
+
+
+def graph_of(edges: Edges, num_nodes: int = NUM_NODES) -> Data:
+    return Data(edge_index=tensor(edges), num_nodes=num_nodes)
+
+
+SEARCHED: Edges = list(zip(*EDGES, strict=True))
+
+
+@given(EDGE_LISTS, EDGE_LISTS)
+def test_edges_are_found_as_a_dictionary_of_queues_finds_them(old: Edges, new: Edges) -> None:
+    queues: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for position, edge in enumerate(old):
+        queues[edge].append(position)
+    expected = [queues[edge].pop(0) if queues[edge] else -1 for edge in new]
+    assert find_edges(tensor(old), tensor(new)).tolist() == expected
+
+
+def test_node_ids_may_be_as_large_as_they_like() -> None:
+    far = 2**62
+    old = torch.tensor([[far, 0, far - 1], [1, far, far]])
+    assert find_edges(old, old.flip(1)).tolist() == [2, 1, 0]
+
+
+@given(st.permutations(range(len(KEEP))))
+def test_the_same_edges_in_another_order_are_kept_alike(order: list[int]) -> None:
+    data = graph_of([SEARCHED[i] for i in order])
+    match = sample_ticket().match(data)
+    assert match.origin.tolist() == order
+    assert match.keep.tolist() == [KEEP[i] for i in order]
+    assert (match.num_new_kept, match.num_new_dropped, match.num_gone) == (0, 0, 0)
+
+
+def test_an_unchanged_graph_gives_the_same_by_either_way() -> None:
+    ticket, data = sample_ticket(), make_data()
+    _, by_edges = ticket.apply(make_model(), data)
+    _, by_node = ticket.apply(make_model(), data, match="node_id")
+    assert by_edges.to_dict().keys() == by_node.to_dict().keys()
+    assert torch.equal(by_edges.edge_index, by_node.edge_index)
+    assert torch.equal(by_edges.edge_weight, by_node.edge_weight)
+
+
+def test_every_count_of_a_changed_graph() -> None:
+    gone, new = SEARCHED[:3], [(5, 0), (0, 5), (6, 6), (6, 1)]
+    data = graph_of(SEARCHED[3:] + new, num_nodes=7)
+    match = sample_ticket(edge_rule={"name": "degree", "threshold": 1.0}).match(data)
+    # Of the new edges only the self-loop stays: no pair has two ends of degree 1.
+    assert (match.num_kept, match.num_pruned) == (sum(KEEP[3:]), KEEP[3:].count(False))
+    assert (match.num_new_kept, match.num_new_dropped, match.num_gone) == (1, 3, len(gone))
+    assert match.keep.tolist() == [*KEEP[3:], False, False, True, False]
+    assert repr(match) == (
+        "EdgeMatch(num_kept=3, num_pruned=3, num_new_kept=1, num_new_dropped=3, num_gone=3)"
+    )
+
+
+def test_apply_to_a_changed_graph_keeps_what_match_says(caplog: pytest.LogCaptureFixture) -> None:
+    ticket = sample_ticket()
+    data = make_data()
+    data.x = torch.ones(8, 4)
+    data.edge_index = torch.cat([data.edge_index.flip(1), torch.tensor([[6, 0], [0, 7]])], dim=1)
+    data.edge_weight = torch.arange(11.0)
+    match = ticket.match(data)
+    with caplog.at_level(logging.INFO, logger="fastglt"):
+        model, kept = ticket.apply(make_model(), data, match="node_id")
+    assert repr(match) in caplog.text
+    assert torch.equal(kept.edge_index, data.edge_index[:, match.keep])
+    assert torch.equal(kept.edge_weight, data.edge_weight[match.keep])
+    assert model(kept.x, kept.edge_index).shape == (8, 3)
+    assert data.num_edges == 11
+
+
+def test_a_self_loop_that_the_ticket_prunes_stays_pruned_and_new_ones_stay() -> None:
+    ticket = sample_ticket(
+        edge_keep=torch.tensor([True] * 8 + [False]), edge_rule={"name": "degree", "threshold": 1.0}
+    )
+    match = ticket.match(graph_of([*SEARCHED, (3, 3)]))
+    assert match.keep.tolist() == [True] * 8 + [False, True]
+
+
+def test_duplicates_are_told_apart_by_their_order() -> None:
+    edges = [(0, 1), (0, 1), (2, 3)]
+    ticket = Ticket.from_masks(
+        make_model(), graph_of(edges), edge_keep=torch.tensor([False, True, True])
+    )
+    match = ticket.match(graph_of([(2, 3), (0, 1), (0, 1), (0, 1)]))
+    assert match.origin.tolist() == [2, 0, 1, -1]
+    assert match.keep.tolist() == [True, False, True, True]
+
+
+@given(EDGE_LISTS, st.floats(0, 1))
+def test_the_degree_rule_agrees_with_counting_neighbours(edges: Edges, threshold: float) -> None:
+    neighbours: dict[int, set[int]] = defaultdict(set)
+    for u, v in edges:
+        if u != v:
+            neighbours[u].add(v)
+            neighbours[v].add(u)
+    keep = kept_by_rule({"name": "degree", "threshold": threshold}, tensor(edges), 6).tolist()
+    degrees = num_neighbours(tensor(edges), 6).tolist()
+    assert degrees == [len(neighbours[node]) for node in range(6)]
+    for (u, v), kept in zip(edges, keep, strict=True):
+        assert kept == (u == v or 1 / (degrees[u] * degrees[v]) ** 0.5 >= threshold)
+    by_edge = dict(zip(edges, keep, strict=True))
+    assert all(by_edge[edge] == by_edge.get(edge[::-1], by_edge[edge]) for edge in edges)
+
+
+@given(EDGE_LISTS, st.sampled_from([0.0, 0.1, 0.29, 0.5, 0.9]), st.booleans())
+def test_the_helper_removes_the_share_but_for_ties(
+    edges: Edges, sparsity: float, both: bool
+) -> None:
+    edge_index = tensor(edges + [(v, u) for u, v in edges] if both else edges)
+    ends = EdgeGroups.from_edge_index(edge_index, 6).ends
+    rule = degree_rule(edge_index, 6, sparsity)
+    degree = num_neighbours(edge_index, 6)
+    product = (degree[ends[0]] * degree[ends[1]]).tolist()
+    removed = int(sparsity * 100) * len(product) // 100
+    kept = kept_by_rule(rule, edge_index, 6)
+    dropped = {
+        p for p, k in zip(_products(edge_index, degree), kept.tolist(), strict=True) if not k
+    }
+    if removed == 0:
+        assert rule == {"name": "degree", "threshold": 0.0}
+        assert bool(kept.all())
+        return
+    # The first product that is kept is that of the group after the removed ones.
+    first_kept = sorted(product, reverse=True)[removed]
+    assert dropped == {p for p in product if p > first_kept}
+
+
+def _products(edge_index: Tensor, degree: Tensor) -> list[int]:
+    product = degree[edge_index[0]] * degree[edge_index[1]]
+    product[edge_index[0] == edge_index[1]] = 0
+    return product.tolist()
+
+
+def test_edges_between_hubs_go_first() -> None:
+    star = [(0, i) for i in range(2, 6)] + [(1, i) for i in range(2, 4)] + [(0, 1)]
+    rule = degree_rule(tensor(star), 6, 0.15)
+    keep = kept_by_rule(rule, tensor(star), 6).tolist()
+    assert Counter(keep) == {True: 6, False: 1}
+    assert keep[-1] is False
+
+
+@pytest.mark.parametrize("sparsity", [1.0, -0.1, float("nan")])
+def test_a_share_that_is_none_is_refused(sparsity: float) -> None:
+    with pytest.raises(BudgetError, match=r"must be in \[0, 1\)"):
+        degree_rule(torch.tensor(EDGES), NUM_NODES, sparsity)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        None,
+        "keep",
+        {},
+        {"name": "drop"},
+        {"name": "keep", "threshold": 0.5},
+        {"name": "degree"},
+        {"name": "degree", "threshold": "0.5"},
+        {"name": "degree", "threshold": True},
+        {"name": "degree", "threshold": float("nan")},
+        {"name": "degree", "threshold": float("inf")},
+        {"name": "degree", "threshold": -0.5},
+        {"name": "degree", "threshold": 1.5},
+    ],
+)
+def test_bad_rules_are_refused(rule: Any) -> None:
+    with pytest.raises(InputError, match=r'edge_rule must be \{"name": "keep"\} or'):
+        make_ticket(edge_rule=rule)
+
+
+def test_the_caller_may_change_its_rule_afterwards() -> None:
+    rule = {"name": "degree", "threshold": 1}
+    ticket = sample_ticket(edge_rule=rule)
+    rule["threshold"] = 0
+    assert ticket.edge_rule == {"name": "degree", "threshold": 1.0}
+
+
+def test_the_edge_list_must_be_that_of_the_fingerprint() -> None:
+    with pytest.raises(InputError, match=r"edge_list must be that .*another order"):
+        make_ticket(edge_list=torch.tensor(EDGES).flip(1))
+    with pytest.raises(GraphError, match="must hold integers"):
+        make_ticket(edge_list=torch.tensor(EDGES).float())
+
+
+def test_node_id_without_an_edge_list_says_why() -> None:
+    for use in (
+        lambda ticket: ticket.match(make_data()),
+        lambda ticket: ticket.apply(make_model(), make_data(), match="node_id"),
+        lambda ticket: ticket.transform(match="node_id")(make_data()),
+    ):
+        with pytest.raises(TicketMismatchError, match="saved with edge_list=False"):
+            use(make_ticket())
+
+
+def test_missing_nodes_are_refused() -> None:
+    with pytest.raises(TicketMismatchError, match="has 6 nodes, this one only 5"):
+        sample_ticket().match(graph_of(SEARCHED, num_nodes=5))
+
+
+def test_another_way_to_match_is_refused() -> None:
+    with pytest.raises(InputError, match=r'must be "edges" or "node_id" \(got \'nodes\'\)'):
+        sample_ticket().apply(make_model(), make_data(), match="nodes")  # type: ignore[arg-type]
+
+
+def test_a_graph_without_edges_or_a_ticket_of_one() -> None:
+    with pytest.warns(UserWarning, match="9 of the ticket's 9 edges are gone"):
+        match = sample_ticket().match(graph_of([]))
+    assert (match.keep.tolist(), match.num_gone) == ([], 9)
+    empty = Ticket.from_masks(
+        make_model(), graph_of([]), edge_rule={"name": "degree", "threshold": 0.0}
+    )
+    with pytest.warns(UserWarning, match="9 of the 9 edges are new"):
+        assert empty.match(graph_of(SEARCHED)).num_new_kept == 9
+
+
+def test_only_a_majority_of_unknown_edges_is_warned_of() -> None:
+    new = [(5, i % 5) for i in range(len(KEEP))]
+    sample_ticket().match(graph_of(SEARCHED + new))
+    with pytest.warns(UserWarning, match="10 of the 19 edges are new to the ticket; check that"):
+        sample_ticket().match(graph_of([*SEARCHED, *new, (5, 4)]))
+    sample_ticket().match(graph_of(SEARCHED[4:]))
+    with pytest.warns(UserWarning, match="5 of the ticket's 9 edges are gone"):
+        sample_ticket().match(graph_of(SEARCHED[5:]))
+
+
+class Embedded(nn.Module):
+    """A featureless graph's model: one learned vector a node."""
+
+    def __init__(self, num_nodes: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_nodes, 4)
+        self.conv = GCNConv(4, 3)
+
+    def forward(self, x: Tensor | None, edge_index: Tensor) -> Tensor:
+        assert x is None
+        return self.conv(self.embedding.weight, edge_index)
+
+
+def test_a_model_with_an_embedding_on_a_graph_without_features() -> None:
+    model, data = Embedded(NUM_NODES), graph_of(SEARCHED)
+    ticket = Ticket.from_masks(model, data, edge_keep=torch.tensor(KEEP))
+    assert ticket.graph["feature_digest"] is None
+    assert "embedding.weight" in ticket.trained_state
+    applied, kept = ticket.apply(Embedded(NUM_NODES), data)
+    expected = model(None, data.edge_index[:, torch.tensor(KEEP)])
+    assert torch.equal(applied(kept.x, kept.edge_index), expected)
+    with pytest.raises(TicketMismatchError, match=r"'embedding\.weight' has shape \[6, 4\]"):
+        ticket.apply(Embedded(7), graph_of(SEARCHED, num_nodes=7), match="node_id")
