@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -13,8 +14,6 @@ from fastglt.data.links import LINK_KEYS
 from fastglt.errors import GraphError, InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _CSR = ("indptr", "indices", "data", "shape")
@@ -25,7 +24,7 @@ class Arrays:
     """The arrays of one file, read but not yet believed.
 
     Args:
-        file: Where they come from.
+        file: Name of the file, for the messages.
         arrays: The arrays by name.
 
     Raises:
@@ -46,11 +45,11 @@ class Arrays:
         *(f"{prefix}_{part}" for prefix in ("adj", "x", "attr") for part in _CSR),
     )
 
-    def __init__(self, file: Path, arrays: dict[str, Array]) -> None:
+    def __init__(self, file: str, arrays: dict[str, Array]) -> None:
         self._arrays = arrays
         for key in self._arrays:
             if key not in self._KNOWN:
-                raise UnknownNameError(f"array in {file.name}", key, self._KNOWN)
+                raise UnknownNameError(f"array in {file}", key, self._KNOWN)
         for names in (("edge_index", "adj_indptr"), ("x", "x_indptr", "attr_indptr")):
             self._only_one(names)
         self._only_one(("y", "labels"))
@@ -112,7 +111,8 @@ class Arrays:
                 pointers, columns, values = self._csr(prefix, (shape[0], shape[1]))
                 if values is None:
                     raise GraphError(f"{prefix}_data is missing from the file")
-                return torch.sparse_csr_tensor(pointers, columns, values, size=shape).to_dense()
+                parts = values.numpy(), columns.numpy(), pointers.numpy()
+                return torch.from_numpy(csr_array(parts, shape=(shape[0], shape[1])).toarray())
         return None
 
     def _num_nodes(self, features: Tensor | None) -> int:
@@ -120,6 +120,10 @@ class Arrays:
             stated = self._integers("num_nodes")
             if stated.numel() != 1:
                 raise GraphError(f"num_nodes must be one integer (got shape {list(stated.shape)})")
+            if features is not None and features.size(0) != int(stated):
+                raise GraphError(
+                    f"x must have num_nodes = {int(stated)} rows (got {features.size(0)})"
+                )
             return int(stated)
         if features is not None:
             return int(features.size(0))

@@ -19,7 +19,8 @@ Arrays of the file, all without pickled objects; what is not in brackets is requ
 ======================================== ==========================================================
 
 Numbers that are no integers become float32, which is what models compute with. Edges are taken as
-they are: an undirected edge is in the file in both directions. With link keys the task is link prediction; else ``y`` must be there and decides it.
+they are: an undirected edge is in the file in both directions. With link keys the task is link
+prediction; else ``y`` must be there and decides it.
 """
 
 from __future__ import annotations
@@ -83,8 +84,7 @@ def load_npz(
         GraphError: If an array is missing or malformed; the message names array, row and value.
     """
     file = Path(path)
-    arrays = _read(file)
-    data = arrays.graph()
+    data = Arrays(file.name, _read(file)).graph()
     task = _task(data)
     records = _records(data, task, split_seed, split, transforms)
     data = replay(data, records)
@@ -118,7 +118,7 @@ def save_npz(data: Data, path: str | os.PathLike[str]) -> None:
     """
     if Path(path).suffix != ".npz":
         raise InputError(f"path must end in .npz (got {os.fspath(path)!r})")
-    contents: dict[str, np.ndarray[Any, Any]] = {}
+    contents: dict[str, Any] = {}
     for key, value in to_edge_index(data).to_dict().items():
         if key == "num_nodes":
             contents[key] = np.asarray(int(value))
@@ -128,14 +128,14 @@ def save_npz(data: Data, path: str | os.PathLike[str]) -> None:
         np.savez_compressed(writer, **contents)
 
 
-def _read(file: Path) -> Arrays:
+def _read(file: Path) -> dict[str, Any]:
     try:
-        archive = np.load(file, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise InputError(f"{file} must be a .npz archive of arrays (got a single array)")
-        with archive:
-            names = [name for name in archive.files if name not in Arrays.IGNORED]
-            return Arrays(file, {name: archive[name] for name in names})
+        # Opened here, because numpy leaves a damaged archive open.
+        with file.open("rb") as reader:
+            archive = np.load(reader, allow_pickle=False)
+            # A file of numpy's other format holds a single array without a name.
+            names = getattr(archive, "files", [])
+            arrays = {name: archive[name] for name in names if name not in Arrays.IGNORED}
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{file} must be a readable .npz file (got {reason})") from error
@@ -146,6 +146,9 @@ def _read(file: Path) -> Arrays:
                 "loaded); save each as a plain array"
             ) from error
         raise InputError(f"{file} must be a whole .npz archive (got: {error})") from error
+    if not arrays:
+        raise InputError(f"{file} must be a .npz archive of named arrays (got none)")
+    return arrays
 
 
 def _task(data: Data) -> str:

@@ -64,7 +64,6 @@ def _read(path: Path) -> Data | None:
     try:
         with safe_open(path, framework="pt") as file:
             plain = json.loads((file.metadata() or {})["plain"])
-            # The order of the keys is part of what the loader made.
             values = {
                 key: file.get_tensor(key) if value is None else value
                 for key, value in plain.items()
