@@ -81,3 +81,15 @@ def test_an_adjacency_beside_the_edges_is_refused(name):
     data[name] = torch.eye(30).to_sparse_csr()
     with pytest.raises(GraphError, match=rf"data.{name} must not stand beside edge_index"):
         keep_edges(data, torch.ones(data.num_edges, dtype=torch.bool))
+
+
+def test_as_many_edges_as_nodes_confuse_nothing():
+    data = graph(30)
+    data.edge_index = data.edge_index[:, :30]
+    data.edge_weight = torch.arange(30.0)
+    small = keep_edges(data, torch.arange(30) < 4)
+    assert small.edge_index.shape == (2, 4)
+    assert small.edge_weight.tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert small.x is data.x
+    assert small.y is data.y
+    assert small.train_mask is data.train_mask

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 from torch_geometric.nn import GCN, GATConv, GINConv, SAGEConv
 
 from fastglt.errors import ModelError
@@ -173,3 +174,37 @@ def test_the_model_is_left_as_it_was_found_even_after_an_error(name):
     small = data.edge_index[:, :10]
     assert model(data.x, small).shape == expected.shape
     copy.deepcopy(model)
+
+
+def test_a_model_that_was_explained_before_still_gets_gradients():
+    data = graph(20)
+    model = build("sage", data).eval()
+    set_masks(model, nn.Parameter(torch.ones(data.num_edges)), data.edge_index)
+    clear_masks(model)
+    groups = EdgeGroups.from_edge_index(data.edge_index, 20)
+
+    def loss(edge_index, gate):
+        with message_gate(model, edge_index, gate):
+            return model(data.x, edge_index).square().sum()
+
+    keep = torch.ones(groups.num_groups, dtype=torch.bool)
+    gradient = edge_gradient(loss, data.edge_index, groups, keep)
+    assert torch.count_nonzero(gradient) > 0
+    assert not any("_edge_mask" in name for name, _ in model.named_parameters())
+
+
+@pytest.mark.parametrize("obstacle", ["opted out", "explained", "decomposed"])
+def test_convs_that_cannot_be_gated_are_refused_by_name(obstacle):
+    data = graph(20)
+    conv = SAGEConv(12, 4, decomposed_layers=2 if obstacle == "decomposed" else 1)
+    if obstacle == "opted out":
+        conv.explain = False
+    gate = torch.ones(data.num_edges)
+    if obstacle == "explained":
+        set_masks(conv, gate, data.edge_index)
+    model = nn.ModuleDict({"conv": conv})
+    with (
+        pytest.raises(ModelError, match=r"SAGEConv 'conv' must be free for .* at their defaults"),
+        message_gate(model, data.edge_index, gate),
+    ):
+        pass

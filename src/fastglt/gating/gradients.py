@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
+from torch_geometric.nn import MessagePassing
 
 from fastglt.errors import ModelError
 from fastglt.masks import EdgeGroups
@@ -28,12 +29,31 @@ def message_gate(model: nn.Module, edge_index: Tensor, gate: Tensor) -> Iterator
         model: The model; it is left as it was found.
         edge_index: ``[2, num_edges]``, what the model is going to be called with.
         gate: ``[num_edges]``, differentiable.
+
+    Raises:
+        ModelError: If a conv cannot be gated: it opts out of explanations, is being explained or
+            splits its features (``decomposed_layers``).
     """
+    _check_gateable(model)
     set_masks(model, gate, edge_index, apply_sigmoid=False)
     try:
         yield
     finally:
         clear_masks(model)
+
+
+def _check_gateable(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if not isinstance(module, MessagePassing):
+            continue
+        if module.explain is not None or module.decomposed_layers > 1:
+            raise ModelError(
+                f"{type(module).__name__} {name!r} must be free for PyG's explanation masks to "
+                f"score edges by gradients (got explain={module.explain}, decomposed_layers="
+                f"{module.decomposed_layers}); leave both at their defaults"
+            )
+        # What an explainer left behind would turn the gate into a parameter without history.
+        module._parameters.pop("_edge_mask", None)
 
 
 def loops_last(edge_index: Tensor) -> Tensor:
