@@ -205,6 +205,11 @@ def test_create_fills_in_fingerprints_and_versions() -> None:
     assert ticket.provenance == library_versions()
 
 
+def test_create_refuses_a_mask_of_another_kind() -> None:
+    with pytest.raises(InputError, match="edge_keep must be a boolean tensor"):
+        Ticket.from_masks(make_model(), make_data(), edge_keep=KEEP)  # type: ignore[arg-type]
+
+
 def test_counts_and_sparsities() -> None:
     ticket = make_ticket()
     total = sum(mask.numel() for mask in ticket.weight_masks.values())

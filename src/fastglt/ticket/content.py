@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from fastglt.ticket.checks import check_ticket
 from fastglt.ticket.edge_list import smallest_integers
 from fastglt.ticket.edge_rule import KEEP, check_edge_rule
+from fastglt.ticket.mask_names import named_masks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fastglt.ticket.layout import TicketFields
+    from fastglt.ticket.mask_names import MaskFormat
 
 
 @dataclass(kw_only=True, repr=False, eq=False)
@@ -125,6 +127,31 @@ class TicketContent:
     def is_lottery_ticket(self) -> bool:
         """Whether the weights were retrained from the rewind, not fine-tuned."""
         return bool(self.settings.get("recover") == "rewind")
+
+    @property
+    def needs_edge_list(self) -> bool:
+        """Whether the searched edges decide what becomes of those of a changed graph."""
+        keeps_all = bool(self.edge_keep.all()) and self.edge_rule == KEEP
+        return not keeps_all or self.edge_weight is not None
+
+    def mask_state_dict(
+        self, format: MaskFormat = "plain", *, originals: bool = False
+    ) -> dict[str, Tensor]:
+        """The weight masks as a state dict; those of the edges are ``edge_keep``.
+
+        Args:
+            format: ``"plain"`` is parameter name → boolean mask. ``"torch"`` is the naming of
+                ``torch.nn.utils.prune``: ``<parameter>_mask`` with 0 and 1 in the parameter's type.
+            originals: For ``"torch"``, also the trained state, the masked parameters as
+                ``<parameter>_orig``: a model pruned with ``custom_from_mask`` loads it as it is.
+
+        Returns:
+            dict[str, Tensor]: Copies.
+
+        Raises:
+            InputError: Another format, or ``originals`` with ``"plain"``.
+        """
+        return named_masks(self.weight_masks, self.trained_state, format, originals)
 
     def _sparsity(self, name: str, kept: int, total: int) -> float:
         if name in self.metrics:

@@ -87,7 +87,7 @@ class TicketEdges:
             GraphError: ``data`` is no homogeneous graph with edges.
 
         Warns:
-            UserWarning: Most edges are new or most of the ticket's are gone, as after renumbering.
+            UserWarning: Most of the ticket's edges are gone, as they are after renumbering.
         """
         graph = plain_graph(data)
         edge_index, searched = graph.edge_index, self._searched_edges(graph)
@@ -95,9 +95,9 @@ class TicketEdges:
         keep = kept_by_rule(self.rule, edge_index, int(graph.num_nodes))
         known = origin >= 0
         keep[known] = self.keep.to(edge_index.device)[origin[known]]
-        num_known, num_searched = int(known.sum()), self.keep.numel()
-        _warn_of_other_numbering(num_known, origin.numel(), num_searched)
-        return EdgeMatch(origin, keep, num_searched - num_known)
+        num_gone = self.keep.numel() - int(known.sum())
+        _warn_of_other_numbering(num_gone, self.keep.numel())
+        return EdgeMatch(origin, keep, num_gone)
 
     def _searched_edges(self, data: Data) -> Tensor:
         if self.edge_list is None:
@@ -134,7 +134,7 @@ class TicketEdges:
         if self.weight is None:
             return None
         origin = found.origin[found.keep].to(self.weight.device)
-        slot = self.keep.cumsum(0) - 1
+        slot = self.keep.to(self.weight.device).cumsum(0) - 1
         weight = torch.ones_like(origin, dtype=self.weight.dtype)
         weight[origin >= 0] = self.weight[slot[origin[origin >= 0]]]
         return weight
@@ -179,16 +179,11 @@ def _multiplied(data: Data, weight: Tensor) -> Tensor:
     return product
 
 
-def _warn_of_other_numbering(num_known: int, num_edges: int, num_searched: int) -> None:
-    num_new, num_gone = num_edges - num_known, num_searched - num_known
-    if 2 * num_new > num_edges:
-        finding = f"{num_new} of the {num_edges} edges are new to the ticket"
-    elif 2 * num_gone > num_searched:
-        finding = f"{num_gone} of the ticket's {num_searched} edges are gone"
-    else:
-        return
-    warnings.warn(
-        f"{finding}; check that the nodes have the numbers that they had in the search",
-        UserWarning,
-        stacklevel=4,
-    )
+def _warn_of_other_numbering(num_gone: int, num_searched: int) -> None:
+    if 2 * num_gone > num_searched:
+        warnings.warn(
+            f"{num_gone} of the ticket's {num_searched} edges are gone; check that the nodes have "
+            "the numbers that they had in the search",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -13,12 +13,11 @@ from fastglt.ticket.apply import (
 )
 from fastglt.ticket.checks import check_ticket
 from fastglt.ticket.content import TicketContent
-from fastglt.ticket.edge_rule import KEEP
+from fastglt.ticket.edge_list import smallest_integers
 from fastglt.ticket.edges import TicketEdges, plain_graph
 from fastglt.ticket.fingerprint import graph_fingerprint, model_fingerprint
 from fastglt.ticket.format import read_ticket, unloadable, write_ticket
 from fastglt.ticket.given import given_parts, given_settings
-from fastglt.ticket.mask_names import named_masks
 from fastglt.ticket.provenance import library_versions
 from fastglt.ticket.transform import PruneEdges
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from fastglt.ticket.edge_match import EdgeMatch
     from fastglt.ticket.edges import Match
-    from fastglt.ticket.mask_names import MaskFormat
 
 
 class Ticket(TicketContent):
@@ -56,16 +54,15 @@ class Ticket(TicketContent):
             ModelError: ``model`` is lazy or no module.
         """
         graph = plain_graph(data)
-        edge_keep, rule = content.get("edge_keep"), content.get("edge_rule", KEEP)
-        weighted = content.get("edge_weight") is not None
-        if weighted or rule != KEEP or (edge_keep is not None and not bool(edge_keep.all())):
-            content.setdefault("edge_list", graph.edge_index)
-        return cls(
+        ticket = cls(
             graph=graph_fingerprint(graph.edge_index, graph.num_nodes, graph.x),
             model=model_fingerprint(model),
             provenance=library_versions(),
             **content,
         )
+        if "edge_list" not in content and ticket.needs_edge_list:
+            ticket.edge_list = smallest_integers(graph.edge_index, graph.num_nodes)
+        return ticket
 
     @classmethod
     def from_masks(
@@ -177,7 +174,7 @@ class Ticket(TicketContent):
 
         Warns:
             UserWarning: The node features differ from those of the search, or with
-                ``match="node_id"`` most edges do.
+                ``match="node_id"`` most of its edges are gone.
         """
         applied = self.apply_weights(model)
         if self.edge_weight is not None:
@@ -212,6 +209,9 @@ class Ticket(TicketContent):
         Raises:
             TicketMismatchError: Nodes are missing, or the ticket holds no edge list.
             GraphError: ``data`` is no homogeneous graph with edges.
+
+        Warns:
+            UserWarning: Most of the ticket's edges are gone, as they are after renumbering.
         """
         return self._edges().find(data)
 
@@ -225,25 +225,6 @@ class Ticket(TicketContent):
             PruneEdges: A ``torch_geometric.transforms.BaseTransform``.
         """
         return PruneEdges(self._edges(), match)
-
-    def mask_state_dict(
-        self, format: MaskFormat = "plain", *, originals: bool = False
-    ) -> dict[str, Tensor]:
-        """The weight masks as a state dict; those of the edges are ``edge_keep``.
-
-        Args:
-            format: ``"plain"`` is parameter name → boolean mask. ``"torch"`` is the naming of
-                ``torch.nn.utils.prune``: ``<parameter>_mask`` with 0 and 1 in the parameter's type.
-            originals: For ``"torch"``, also the trained state, the masked parameters as
-                ``<parameter>_orig``: a model pruned with ``custom_from_mask`` loads it as it is.
-
-        Returns:
-            dict[str, Tensor]: Copies.
-
-        Raises:
-            InputError: Another format, or ``originals`` with ``"plain"``.
-        """
-        return named_masks(self.weight_masks, self.trained_state, format, originals)
 
     def rewind(self, model: nn.Module) -> nn.Module:
         """The ticket before retraining: the initial weights under the masks.
