@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch_geometric.nn import GCN, ARMAConv, GCNConv, SAGEConv
 
 from fastglt.errors import InputError, ModelError
@@ -46,6 +47,17 @@ def test_a_model_without_linear_maps_is_refused_unless_others_are_asked_for():
 def test_a_frozen_model_is_refused():
     with pytest.raises(ModelError, match="no parameters that require gradients; unfreeze"):
         check_model(nn.Linear(4, 4).requires_grad_(False))
+
+
+def test_a_model_that_torch_prunes_is_refused_until_that_is_made_permanent():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    prune.l1_unstructured(model[1], "weight", amount=0.5)
+    with pytest.raises(
+        ModelError, match=r"torch.nn.utils.prune already.*torch.nn.utils.prune.remove"
+    ):
+        check_model(model)
+    prune.remove(model[1], "weight")
+    check_model(model)
 
 
 class _Lazy(nn.Module):

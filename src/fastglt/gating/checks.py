@@ -9,6 +9,7 @@ from itertools import chain
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import prune
 from torch_geometric.nn import MessagePassing
 
 from fastglt.errors import ModelError
@@ -49,7 +50,8 @@ def check_model(
     Raises:
         InputError: If a pattern matches no parameter.
         ModelError: If a conv caches its normalised graph (it would ignore a changed one), a
-            parameter is not initialised yet, or there is nothing to train or to prune.
+            parameter is not initialised yet, there is nothing to train or to prune, or
+            ``torch.nn.utils.prune`` is already at work.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"model must be a torch.nn.Module (got {type(model).__name__})")
@@ -59,6 +61,11 @@ def check_model(
                 f"{type(module).__name__} {name!r} has cached=True and would silently ignore a "
                 "pruned graph; build it with cached=False"
             )
+    if prune.is_pruned(model):
+        raise ModelError(
+            "the model must not be pruned by torch.nn.utils.prune already: two masks would fight "
+            "over its weights; make that one permanent with torch.nn.utils.prune.remove"
+        )
     check_initialized(model)
     parameters = list(model.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):

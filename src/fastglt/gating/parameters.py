@@ -44,7 +44,8 @@ def prunable_weights(
       in :data:`NOT_LINEAR`.
 
     Attention vectors, embeddings, norms, biases and matrices that other modules hold are prunable
-    on request. Frozen parameters (``requires_grad`` is false) never are: they stay as given.
+    on request. Frozen parameters (``requires_grad`` is false) never are: they stay as given. Nor is
+    a weight that :mod:`torch.nn.utils.parametrize` computes from other parameters.
 
     A parameter that several modules share appears once, under its first name, and by default only
     if it is prunable wherever it is used.
