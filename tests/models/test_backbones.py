@@ -107,6 +107,13 @@ def test_edge_features_reach_the_backbones_that_say_so(name):
     assert not torch.allclose(first, model(data.x, data.edge_index, edge_attr=edge_attr + 1))
 
 
+def test_gin_has_no_hidden_layer_narrower_than_asked_for():
+    model = build_model("gin", 5, 2, BackboneConfig(hidden=8, layers=2))
+    widths = [linear.out_channels for conv in model.convs for linear in conv.nn.lins]
+    assert widths == [8, 8, 8, 8]
+    assert model.lin.weight.shape == (2, 8)
+
+
 def test_hidden_channels_and_dropout_are_those_asked_for():
     model = build_model("GCN", 5, 3, BackboneConfig(hidden=8, layers=2, dropout=0.25))
     assert model.convs[0].lin.weight.shape == (8, 5)

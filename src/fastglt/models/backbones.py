@@ -56,7 +56,8 @@ def _gcn(columns: Columns, config: BackboneConfig) -> nn.Module:
 def _gin(columns: Columns, config: BackboneConfig) -> nn.Module:
     from torch_geometric.nn import GIN
 
-    return _basic(GIN, columns, config)
+    # Without a last linear map, the last MLP would squeeze through a ReLU as narrow as the output.
+    return _basic(GIN, columns, config, jk="last")
 
 
 def _sage(columns: Columns, config: BackboneConfig) -> nn.Module:
