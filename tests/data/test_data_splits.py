@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
-from fastglt.data.splits import random_split
+from fastglt.data.splits import fraction_split, random_split
 from fastglt.data.transforms import replay
 from fastglt.errors import InputError, UnknownNameError
 
@@ -80,3 +80,47 @@ def test_records_replay_after_a_round_trip_through_json_and_leave_the_graph_alon
 def test_an_unknown_record_is_refused():
     with pytest.raises(UnknownNameError, match="unknown transform 'Shuffle'"):
         replay(Data(x=torch.ones(2, 2)), [{"name": "Shuffle"}])
+
+
+@given(
+    count=st.integers(20, 60),
+    train=st.sampled_from([0.1, 0.29, 0.5, 0.6, 0.7]),
+    val=st.sampled_from([0.1, 0.2, 0.3]),
+    several=st.booleans(),
+)
+def test_shares_are_of_the_labelled_nodes_and_exact(count, train, val, several):
+    labelled = torch.arange(count) % 4 > 0
+    y = torch.where(labelled, 1, -1)
+    if several:
+        y = torch.where(labelled, 1.0, torch.nan).repeat(2, 1).t()
+    masks = fraction_split(y, train=train, val=val, generator=generator())
+    assert torch.equal(torch.stack(masks).sum(dim=0).bool(), labelled)
+    total = int(labelled.sum())
+    # In hundredths, so that the expectation is computed without rounding.
+    sizes = [round(100 * share) * total // 100 for share in (train, val)]
+    assert [int(mask.sum()) for mask in masks] == [*sizes, total - sum(sizes)]
+    assert int(torch.stack(masks).sum()) == total
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "message"),
+    [
+        (0, 0.2, r"train must be a share in \(0, 1\) \(got 0\)"),
+        (0.5, 1.0, r"val must be a share in \(0, 1\) \(got 1.0\)"),
+        (True, 0.2, r"train must be a share"),
+        ("0.5", 0.2, r"train must be a share"),
+        (0.8, 0.3, r"train \+ val must be at most 1 \(got 0.8 \+ 0.3\)"),
+        (0.6, 0.01, r"val must leave at least one node .* \(got 0.01 of 30 labelled nodes\)"),
+    ],
+)
+def test_impossible_shares_are_refused(train, val, message):
+    with pytest.raises(InputError, match=message):
+        fraction_split(torch.zeros(30).long(), train=train, val=val, generator=generator())
+
+
+def test_shares_are_recorded_and_replayed():
+    data = Data(x=torch.ones(30, 4), y=torch.arange(30) % 3)
+    record = {"name": "RandomSplit", "train": 0.6, "val": 0.2, "seed": 1}
+    once, twice = replay(data, [record]), replay(data, json.loads(json.dumps([record])))
+    assert torch.equal(once.val_mask, twice.val_mask)
+    assert int(once.train_mask.sum()) == 18

@@ -64,6 +64,43 @@ def test_split_seed_decides_the_seeded_split(real_dataset):
     assert other.transforms[0]["seed"] == 1
 
 
+def test_tolokers_is_the_published_graph_with_ten_splits(real_dataset):
+    loaded, other = real_dataset("tolokers"), real_dataset("tolokers", split_seed=9)
+    data = loaded.data
+    assert (data.num_nodes, data.num_edges, data.num_features) == (11_758, 1_038_000, 10)
+    assert (validate(data), loaded.metric, loaded.title) == (2, "roc_auc", "Tolokers")
+    masks = (data.train_mask, data.val_mask, data.test_mask)
+    assert [round(float(mask.float().mean()), 2) for mask in masks] == [0.5, 0.25, 0.25]
+    assert torch.stack(masks).sum(dim=0).eq(1).all()
+    assert not torch.equal(data.train_mask, other.data.train_mask)
+
+
+def test_arxiv_has_the_published_graph_labels_and_split(real_dataset):
+    loaded = real_dataset("ogbn-arxiv")
+    data = loaded.data
+    assert (data.num_nodes, data.num_edges) == (169_343, 2_315_598)
+    assert data.is_undirected()
+    assert validate(data) == loaded.num_classes == 40
+    masks = (data.train_mask, data.val_mask, data.test_mask)
+    assert tuple(int(mask.sum()) for mask in masks) == (90_941, 29_799, 48_603)
+    substitute = "" if data.num_features == 128 else " (substitute features)"
+    assert loaded.title == f"ogbn-arxiv{substitute}"
+    assert substitute in loaded.source
+
+
+def test_ddi_has_the_published_graph_and_split(real_dataset):
+    loaded = real_dataset("ogbl-ddi")
+    data = loaded.data
+    assert (data.num_nodes, data.num_edges, data.x) == (4267, 2_135_822, None)
+    assert data.is_undirected()
+    assert validate(data, loaded.task) == 0
+    found = [
+        data[f"{part}_edge_label_index"].size(1)
+        for part in ("train_pos", "val_pos", "val_neg", "test_pos", "test_neg")
+    ]
+    assert found == [1_067_911, 133_489, 101_882, 133_489, 95_599]
+
+
 def _snapshot(root: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path.relative_to(root)): (path.stat().st_size, path.stat().st_mtime_ns)
@@ -76,6 +113,6 @@ def test_the_root_is_left_untouched():
     if not value:
         pytest.skip("needs FASTGLT_DATA")
     before = _snapshot(Path(value))
-    for name in PUBLISHED:
-        assert load(name, root=value).source == f"root {value}"
+    for name in (*PUBLISHED, "tolokers", "ogbn-arxiv", "ogbl-ddi"):
+        assert load(name, root=value).source.startswith(f"root {value}")
     assert _snapshot(Path(value)) == before
