@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from fastglt.errors import BudgetError, InputError, UnknownNameError
 
@@ -44,12 +51,20 @@ class DenoiseConfig(BaseModel):
 
     include: tuple[str, ...] = Field(
         default=(),
-        description="patterns of further parameters to prune, such as '*.att_src'; by default "
-        "the matrices of linear maps are",
+        description="patterns of parameters to prune besides the matrices of linear maps, such as "
+        "'*.att_src,embedding.*'",
     )
     exclude: tuple[str, ...] = Field(
         default=(), description="patterns of parameters that are not to be pruned, such as 'head.*'"
     )
+
+    @field_validator("include", "exclude", mode="before")
+    @classmethod
+    def _split_patterns(cls, value: object) -> object:
+        """One string holds patterns separated by commas."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> DenoiseConfig:

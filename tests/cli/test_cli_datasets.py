@@ -12,7 +12,7 @@ def test_the_table_has_every_dataset_and_the_json_every_field(cli, tmp_path):
     rows = listing(tmp_path)
     lines = cli("datasets", f"--root={tmp_path}").out.splitlines()
     assert [line.split()[0] for line in lines] == ["name", *(row.name for row in rows)]
-    assert "13,752" in lines[-1]
+    assert "13,752" in next(line for line in lines if line.startswith("computers"))
     content = json.loads(cli("datasets", f"--root={tmp_path}", "--json").out)
     assert content == [dataclasses.asdict(row) for row in rows]
 

@@ -16,7 +16,7 @@ QUICK = (
 )  # fmt: skip
 
 
-def load(name, *, root=None, split_seed=0, normalize_features=True):
+def load(name, *, root=None, split_seed=0, split=None, transforms=None):
     """What fastglt.data.load does, without files: 'computers' has a seeded split."""
     entry = CATALOGUE.get(name)
     data = csbm(120, num_classes=3, num_features=6, average_degree=6, seed=1)
@@ -24,8 +24,9 @@ def load(name, *, root=None, split_seed=0, normalize_features=True):
     if entry.split:
         counts = {"train_per_class": 5, "val_per_class": 10}
         records.append({"name": "RandomSplit", **counts, "seed": split_seed})
-    if normalize_features:
-        records.append({"name": "NormalizeFeatures"})
+    records.append({"name": "NormalizeFeatures"})
+    if transforms is not None:
+        records = transforms
     return LoadedDataset(
         entry.name, replay(data, records), 3, entry.task, f"from {root}", tuple(records)
     )

@@ -19,6 +19,7 @@ from fastglt.cli.options import (
     ResultOptions,
     RootOptions,
     Spec,
+    TaskOptions,
     parameters,
 )
 from fastglt.settings import Settings
@@ -38,7 +39,7 @@ def build_command() -> Callable[..., Any]:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback(invoke_without_command=True)(_callback)
-    inputs: tuple[Spec, ...] = (DataOptions, ModelOptions)
+    inputs: tuple[Spec, ...] = (DataOptions, TaskOptions, ModelOptions)
     _add(app, "find", find.run, (*inputs, Settings, FindOptions, ConfigOptions))
     _add(app, "show", show.run, (JsonFlag,), ticket=TicketPath)
     _add(app, "eval", evaluate.run, (*inputs, ResultOptions, ConfigOptions), ticket=TicketPath)

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastglt.cli.options import DataOptions, FindOptions, ModelOptions, option_names
+from fastglt.cli.options import (
+    DataOptions,
+    FindOptions,
+    ModelOptions,
+    TaskOptions,
+    option_names,
+)
 from fastglt.errors import InputError, UnknownNameError
 from fastglt.settings import Settings
 
@@ -42,7 +48,7 @@ def read_config(path: Path) -> dict[str, Any]:
         InputError: If the file cannot be read, is not TOML or has a key twice.
         UnknownNameError: If a key is not the name of an option.
     """
-    known = option_names(DataOptions, ModelOptions, Settings, FindOptions)
+    known = option_names(DataOptions, TaskOptions, ModelOptions, Settings, FindOptions)
     options: dict[str, Any] = {}
     for key, value in _parsed(path).items():
         name = key.replace("-", "_")

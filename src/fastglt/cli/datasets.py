@@ -10,7 +10,7 @@ from fastglt.cli import formats
 from fastglt.cli.options import RootOptions, validated
 from fastglt.cli.output import Output, print_json
 
-HEADER = ("name", "nodes", "edges", "features", "classes", "task", "where", "source")
+HEADER = ("name", "nodes", "edges", "features", "classes", "task", "metric", "where", "source")
 
 
 def run(given: Mapping[str, Any]) -> None:
@@ -29,6 +29,7 @@ def run(given: Mapping[str, Any]) -> None:
             formats.count(row.num_features),
             formats.count(row.num_classes),
             row.task,
+            row.metric,
             row.where,
             row.source,
         )

@@ -5,23 +5,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastglt._atomic import check_writable
 from fastglt.cli import formats, summary
 from fastglt.cli.config_file import with_config
 from fastglt.cli.exits import immediate_interrupts
-from fastglt.cli.inputs import build_model, check_names, load_dataset, use_threads
+from fastglt.cli.inputs import (
+    build_model,
+    check_names,
+    load_dataset,
+    model_record,
+    use_threads,
+)
 from fastglt.cli.options import (
     DENOISING_METHODS,
     DataOptions,
     FindOptions,
     ModelOptions,
+    TaskOptions,
     validated,
 )
 from fastglt.cli.output import STDOUT, Output, write_json
 from fastglt.cli.progress import progress_bars
-from fastglt.cli.records import DatasetRecord, ModelRecord
+from fastglt.cli.records import DatasetRecord
 from fastglt.errors import InputError
 from fastglt.report.denoising_plot import check_plot_path, save_denoising_plot
 from fastglt.settings import Settings, resolve_settings
@@ -34,31 +41,45 @@ def run(given: Mapping[str, Any]) -> None:
     """Search, rewind, retrain, save the ticket, show what was won."""
     values = with_config(given)
     outputs = validated(FindOptions, values)
-    data_options = validated(DataOptions, values)
-    model_options = validated(ModelOptions, values)
+    inputs = _Inputs(
+        validated(DataOptions, values),
+        validated(TaskOptions, values),
+        validated(ModelOptions, values),
+    )
     settings = resolve_settings(
         {name: values[name] for name in Settings.model_fields if name in values}
     )
-    check_names(model=model_options.model, method=settings.method)
+    check_names(model=inputs.model.model, method=settings.method)
     _check_recovery(settings)
     _check_outputs(outputs, settings)
-    ticket = _search(data_options, ModelRecord.of(model_options), settings, outputs)
+    ticket = _search(inputs, settings, outputs)
     _write(ticket, outputs)
 
 
-def _search(
-    data_options: DataOptions, model_record: ModelRecord, settings: Settings, outputs: FindOptions
-) -> Ticket:
-    dataset = load_dataset(data_options)
+class _Inputs(NamedTuple):
+    """What is searched: graph, task and model."""
+
+    data: DataOptions
+    task: TaskOptions
+    model: ModelOptions
+
+
+def _search(inputs: _Inputs, settings: Settings, outputs: FindOptions) -> Ticket:
+    dataset = load_dataset(inputs.data)
     with immediate_interrupts():
         from fastglt.api import find
+        from fastglt.training.tasks import make_task
 
     use_threads(outputs)
-    model = build_model(model_record, dataset, settings.seed)
+    name = inputs.task.task or dataset.task
+    metric = inputs.task.metric or (dataset.metric if name == dataset.task else None)
+    task = make_task(name, dataset.data, metric=metric, **inputs.task.options)
+    model = build_model(inputs.model, dataset, settings.seed)
     with progress_bars() as callback:
-        ticket = find(model, dataset.data, callback=callback, **settings.model_dump())
-    ticket.settings["dataset"] = DatasetRecord.of(dataset).model_dump()
-    ticket.settings["model"] = model_record.model_dump()
+        ticket = find(model, dataset.data, task=task, callback=callback, **settings.model_dump())
+    is_own = inputs.data.data is not None
+    ticket.settings["dataset"] = DatasetRecord.of(dataset, own=is_own).model_dump()
+    ticket.settings["model"] = model_record(inputs.model, dataset).model_dump()
     return ticket
 
 
@@ -71,13 +92,14 @@ def _write(ticket: Ticket, outputs: FindOptions) -> None:
         written.append(outputs.plot)
     to_stdout = outputs.json_file == STDOUT
     if outputs.json_file is not None:
-        names = (ticket.settings[key]["name"] for key in ("dataset", "model"))
-        write_json(summary.result(ticket, *names), outputs.json_file)
+        write_json(summary.result(ticket), outputs.json_file)
         if not to_stdout:
             written.append(outputs.json_file)
     output = Output(sys.stderr if to_stdout else None)
     output.table(summary.HEADER, summary.rows(ticket.metrics))
     output.line(summary.removed(ticket))
+    for note in ticket.metrics["notes"]:
+        output.line(f"note: {note}")
     for path in written:
         output.line(f"wrote {path} ({formats.size(path.stat().st_size)})")
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from fastglt.data.catalogue import CATALOGUE
+from fastglt.data.entry import TASKS
 from fastglt.errors import InputError
 from fastglt.models import BACKBONES
 from fastglt.models.config import BackboneConfig
@@ -32,7 +33,7 @@ MODELS = tuple(BACKBONES)
 DENOISING_METHODS = frozenset({"fastglt"})
 """Methods whose tickets have a history to plot."""
 
-_NAMES: dict[str, tuple[str, ...]] = {"method": METHODS, "model": MODELS, "preset": tuple(PRESETS)}
+_NAMES: dict[str, tuple[str, ...]] = {"method": METHODS, "preset": tuple(PRESETS)}
 
 
 class _Options(BaseModel):
@@ -55,15 +56,58 @@ class DataOptions(RootOptions):
     dataset: str | None = Field(
         default=None, description=f"graph: {', '.join(entry.name for entry in CATALOGUE)}"
     )
-    split_seed: int = Field(
-        default=0, ge=0, description="seed of the split of graphs without a public one"
+    data: Path | None = Field(
+        default=None,
+        description="graph of your own, a .npz file; its keys are those of fastglt.data.save_npz",
     )
+    split_seed: int = Field(
+        default=0,
+        ge=0,
+        description="seed of the split of graphs without a public one; of ten official splits, "
+        "the one to use",
+    )
+    split: str | None = Field(
+        default=None,
+        description="split to draw instead of the usual one, TRAIN,VAL: nodes of each class "
+        "(20,30) or shares (0.6,0.2)",
+    )
+
+
+class TaskOptions(_Options):
+    """What is predicted and measured."""
+
+    task: Literal[TASKS] | None = Field(  # type: ignore[valid-type]
+        default=None, description="what is predicted; default: what the graph is made for"
+    )
+    metric: str | None = Field(
+        default=None,
+        description="accuracy, roc_auc, average_precision or hits@K; default: the usual one of "
+        "graph or task",
+    )
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="training positives in a step of link prediction; default: 65536 or a tenth",
+    )
+    keep_positives: bool = Field(
+        default=False,
+        description="link prediction: leave the positives of a step among its messages",
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Further arguments of the task's class; ``None`` where nothing was asked."""
+        return {"batch_size": self.batch_size, "keep_positives": self.keep_positives or None}
 
 
 class ModelOptions(BackboneConfig):
     """The model."""
 
-    model: str = Field(default="gcn", description="named backbone")
+    model: str = Field(
+        default="gcn",
+        description=f"named backbone ({', '.join(MODELS)}), or a model of your own as "
+        "path/to/file.py:build, called as build(num_features, num_classes)",
+    )
 
 
 class ResultOptions(_Options):
@@ -162,7 +206,7 @@ def _option(name: str, field: FieldInfo) -> Any:
 def _plain_type(field: FieldInfo) -> Any:
     """The type that typer parses: choices are checked with everything else, by the model."""
     kind = _without_none(field.annotation)
-    if get_origin(kind) is Literal:
+    if get_origin(kind) is Literal or kind == tuple[str, ...]:
         return str
     if kind not in (str, int, float, bool, Path):
         raise TypeError(f"no command-line option can be made for a setting of type {kind}")
@@ -180,6 +224,8 @@ def _metavar(field: FieldInfo) -> str | None:
     kind = _without_none(field.annotation)
     if get_origin(kind) is Literal:
         return "|".join(str(choice) for choice in get_args(kind))
+    if kind == tuple[str, ...]:
+        return "PATTERNS"
     return {Path: "PATH", str: "NAME", int: "INTEGER", float: "NUMBER"}.get(kind)
 
 
@@ -187,7 +233,7 @@ def _help(name: str, field: FieldInfo) -> str:
     text = field.description or ""
     if name in _NAMES:
         text += f": {', '.join(_NAMES[name])}"
-    if field.default is None or (field.default is False):
+    if field.default is None or field.default is False or field.default == ():
         return text
     by_preset = {
         preset: values[name]

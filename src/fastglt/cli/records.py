@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fastglt.cli.options import ModelOptions
 from fastglt.errors import TicketFileError
 from fastglt.models.config import BackboneConfig
 
@@ -21,30 +20,47 @@ _Record = TypeVar("_Record", bound=BaseModel)
 
 
 class DatasetRecord(BaseModel):
-    """A dataset and the transforms that :func:`fastglt.data.transforms.replay` does again."""
+    """A graph and the transforms that :func:`fastglt.data.transforms.replay` does again.
+
+    ``own`` says that it is the user's own and that ``name`` is that of its file; ``title`` is the
+    name that results are reported under.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     name: str
     task: str
+    metric: str = "accuracy"
+    title: str = ""
+    own: bool = False
     transforms: list[dict[str, Any]] = Field(default_factory=list)
 
     @classmethod
-    def of(cls, dataset: LoadedDataset) -> DatasetRecord:
+    def of(cls, dataset: LoadedDataset, *, own: bool) -> DatasetRecord:
         """The record of a dataset that was loaded."""
-        transforms = [dict(record) for record in dataset.transforms]
-        return cls(name=dataset.name, task=dataset.task, transforms=transforms)
+        return cls(
+            name=dataset.name,
+            task=dataset.task,
+            metric=dataset.metric,
+            title=dataset.title,
+            own=own,
+            transforms=[dict(record) for record in dataset.transforms],
+        )
+
+
+class TaskRecord(BaseModel):
+    """What was predicted and measured, see :meth:`fastglt.Task.record`."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    name: str
+    metric: str
 
 
 class ModelRecord(BackboneConfig):
-    """A named backbone and its size."""
+    """A named backbone and its size, or the file name and function of a model of one's own."""
 
     name: str
-
-    @classmethod
-    def of(cls, options: ModelOptions) -> ModelRecord:
-        """The record of the options that a model was built from."""
-        return cls(name=options.model, **options.model_dump(exclude={"model"}))
 
     @property
     def config(self) -> BackboneConfig:

@@ -20,7 +20,8 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("parameters", "params", formats.count),
     ("MACs", "macs", formats.large),
 )
-_STAGES = ("dense", "search", "retrain", "total")
+_STAGES = ("dense", "teacher", "search", "retrain", "total")
+_TRAINED = ("dense", "search", "retrain")
 
 
 def rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -33,30 +34,33 @@ def rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             dense, ticket = (formats.cell(value, number_format) for value in pair)
             table.append((label.format(metric=metric), dense, ticket))
     cost = metrics.get("seconds")
-    if isinstance(cost, Mapping) and _are_numbers(cost, _STAGES[:3]):
+    if isinstance(cost, Mapping) and _are_numbers(cost, _TRAINED):
         table.append(("training", formats.seconds(cost["dense"]), formats.seconds(cost["retrain"])))
         table.append(("search (the dense run not counted)", "", formats.seconds(cost["search"])))
     return table
 
 
-def result(ticket: Ticket, dataset: str, model: str) -> dict[str, Any]:
+def result(ticket: Ticket) -> dict[str, Any]:
     """The figures of a run of ``find``, with the sparsities achieved.
 
     Args:
-        ticket: What was found.
-        dataset: Name of the dataset.
-        model: Name of the backbone.
+        ticket: What was found, with the records of the command line.
     """
     metrics, settings = ticket.metrics, ticket.settings
     measured = ("val_dense", "test_dense", "val_ticket", "test_ticket", "macs_dense",
-                "macs_ticket", "params_dense", "params_ticket")  # fmt: skip
+                "macs_ticket", "params_dense", "params_ticket", "edges_dense",
+                "edges_ticket")  # fmt: skip
     return {
-        "dataset": dataset,
-        "model": model,
-        **{name: settings[name] for name in ("method", "preset", "seed")},
+        "dataset": settings["dataset"]["name"],
+        "title": settings["dataset"]["title"],
+        "model": settings["model"]["name"],
+        "task": settings["task"]["name"],
+        "metric": metrics["metric"],
+        **{name: settings[name] for name in ("method", "preset", "seed", "inductive")},
         **{name: metrics[name] for name in ("edge_sparsity", "weight_sparsity", *measured)},
         "seconds": {stage: metrics["seconds"][stage] for stage in _STAGES},
-        "epochs": {stage: metrics["epochs"][stage] for stage in _STAGES[:3]},
+        "epochs": {stage: metrics["epochs"][stage] for stage in _TRAINED},
+        "notes": metrics["notes"],
     }
 
 
