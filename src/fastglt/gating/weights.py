@@ -85,5 +85,8 @@ def apply_weight_mask(
     masked = {}
     for name, tensor in state.items():
         keep = mask.get(first.get(name, name))
-        masked[name] = tensor.clone() if keep is None else tensor.detach().masked_fill(~keep, 0)
+        if keep is None:
+            masked[name] = tensor.clone()
+        else:
+            masked[name] = tensor.detach().masked_fill(~keep.to(tensor.device), 0)
     return masked
