@@ -27,6 +27,7 @@ NODES, FEATURES = 12, 5
 
 WEIGHTED = {
     "gcn": lambda: GCNConv(FEATURES, 4),
+    "gcn widening": lambda: GCNConv(FEATURES, 9),
     "gcn improved": lambda: GCNConv(FEATURES, 4, improved=True),
     "gcn without bias": lambda: GCNConv(FEATURES, 4, bias=False),
     "gcn without loops": lambda: GCNConv(FEATURES, 4, add_self_loops=False),

@@ -139,9 +139,11 @@ class _Messages:
         """The forward pass of a normalising GCNConv, ``[num_nodes, out_channels]``.
 
         ``D^-1/2 (A + L) D^-1/2 @ x``, where ``L`` holds the self-loops: an own one keeps its
-        weight (:func:`torch_geometric.nn.conv.gcn_conv.gcn_norm`).
+        weight (:func:`torch_geometric.nn.conv.gcn_conv.gcn_norm`). The linear map comes before or
+        after, whichever leaves fewer channels to the product.
         """
-        x = conv.lin(x)
+        is_narrow = x.layout == torch.strided and x.size(1) < conv.out_channels
+        x = x if is_narrow else conv.lin(x)
         weight = x.new_ones(edge_index.size(1)) if edge_weight is None else edge_weight.view(-1)
         loops = x.new_zeros(x.size(0))
         if conv.add_self_loops:
@@ -152,6 +154,7 @@ class _Messages:
         scaled = scale * x
         adjacency = self._shared(edge_index, x.size(0), x.size(0))
         out: Tensor = scale * (adjacency.matmul(weight, scaled) + loops.unsqueeze(-1) * scaled)
+        out = conv.lin(out) if is_narrow else out
         return out if conv.bias is None else out + conv.bias
 
     def _values(
