@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Data
+from torch_geometric.edge_index import EdgeIndex
 from torch_geometric.transforms import RandomLinkSplit
 from torch_geometric.utils import is_undirected, to_undirected
 
@@ -116,6 +117,16 @@ def test_shares_are_exact_and_negatives_can_be_more():
     assert result.val_pos_edge_label_index.size(1) == 29
     assert result.test_neg_edge_label_index.size(1) == 21
     assert result.num_nodes == 60
+
+
+def test_other_forms_of_the_edges_are_split_alike():
+    data = csbm(60, average_degree=6)
+    formed = data.clone()
+    formed.edge_index = EdgeIndex(data.edge_index, sparse_size=(60, 60))
+    first, second = random_link_split(data), random_link_split(formed)
+    assert torch.equal(first.edge_index, second.edge_index)
+    with pytest.raises(GraphError, match="edge_index is missing"):
+        random_link_split(Data(num_nodes=3))
 
 
 def test_labels_of_nodes_are_left_out():

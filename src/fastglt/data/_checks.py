@@ -46,9 +46,10 @@ def check_finite(key: str, values: Tensor, what: str) -> None:
     Raises:
         GraphError: If there is NaN or infinity; the message names the first.
     """
-    bad = (~torch.isfinite(values)).nonzero()
-    if bad.numel() == 0:
+    finite = torch.isfinite(values)
+    if bool(finite.all()):
         return
+    bad = (~finite).nonzero()
     position = bad[0].tolist()
     column = f", column {position[1]}" if len(position) > 1 else ""
     raise GraphError(
@@ -75,8 +76,12 @@ def check_pairs(key: str, pairs: Tensor, num_nodes: int, columns: str) -> None:
         raise GraphError(f"data.{key} must be torch.int64 (got {pairs.dtype})")
     if pairs.dim() != 2 or pairs.size(0) != 2:
         raise GraphError(f"data.{key} must have shape [2, {columns}] (got {list(pairs.shape)})")
-    bad = ((pairs < 0) | (pairs >= num_nodes)).t().nonzero()
-    if bad.numel():
+    if pairs.numel() == 0:
+        return
+    # The smallest and the largest number need no memory, which counts for many millions of edges.
+    low, high = pairs.aminmax()
+    if int(low) < 0 or int(high) >= num_nodes:
+        bad = ((pairs < 0) | (pairs >= num_nodes)).t().nonzero()
         column, row = bad[0].tolist()
         raise GraphError(
             f"data.{key} must be in [0, {num_nodes - 1}] for {num_nodes} nodes (got "

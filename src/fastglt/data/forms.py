@@ -39,6 +39,8 @@ def to_edge_index(data: Data) -> Data:
     adj_t = checked_adj_t(data)
     if adj_t is None:
         edge_index = data.get("edge_index")
+        if edge_index is None:
+            raise GraphError("data.edge_index is missing")
         if not isinstance(edge_index, EdgeIndex):
             return data
         result = copy.copy(data)

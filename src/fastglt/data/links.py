@@ -17,6 +17,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import is_undirected
 
+from fastglt.data.forms import to_edge_index
 from fastglt.errors import GraphError, InputError
 from fastglt.gating import keep_edges
 
@@ -57,8 +58,8 @@ def random_link_split(
     pair is a negative twice.
 
     Args:
-        data: The graph, with a plain ``edge_index``; it is left as it is. Labels and masks of
-            nodes are left out of the result.
+        data: The graph, its edges in any form of :mod:`fastglt.data.forms`; it is left as it is.
+            Labels and masks of nodes are left out of the result.
         val: Share of the edges that become validation positives, in (0, 1).
         test: Share of the edges that become test positives, in (0, 1); ``val + test < 1``.
         seed: Seed of the split and of the negatives, at least 0.
@@ -74,6 +75,7 @@ def random_link_split(
     """
     counts = _shares(val, test)
     _check_draw(seed, negatives)
+    data = to_edge_index(data)
     num_nodes = int(data.num_nodes or 0)
     undirected = is_undirected(data.edge_index, num_nodes=num_nodes)
     ordered = data.edge_index.sort(dim=0).values if undirected else data.edge_index
@@ -187,6 +189,7 @@ def _absent_pairs(
             f"data must have at least {count} pairs of nodes without an edge, for the negatives "
             f"(got {room}); lower negatives, val or test"
         )
+    # Not PyG's negative_sampling, which draws from the global state.
     found = edges.new_empty(0)
     rounds = 0
     while found.numel() < count and rounds < _MOST_ROUNDS:

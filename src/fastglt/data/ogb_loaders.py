@@ -106,7 +106,7 @@ def import_ogb(module: str) -> ModuleType:
         InputError: If ``ogb`` is not installed.
     """
     name = "outdated"
-    before = sys.modules.get(name)
+    before = {name: sys.modules[name]} if name in sys.modules else {}
     sys.modules[name] = None  # type: ignore[assignment]  # the documented way to hide a module
     try:
         return importlib.import_module(f"ogb.{module}")
@@ -117,10 +117,8 @@ def import_ogb(module: str) -> ModuleType:
             'this needs the package ogb, which is not installed; run: pip install "fastglt[ogb]"'
         ) from error
     finally:
-        if before is None:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = before
+        del sys.modules[name]
+        sys.modules.update(before)
 
 
 @contextlib.contextmanager
