@@ -45,13 +45,13 @@ def write_arxiv(root, features=128):
     return root
 
 
-def write_proteins(root):
+def write_proteins(root, species="node_species"):
     folder = root / "ogb/ogbn_proteins"
     rng = np.random.default_rng(0)
     columns = {
         "edge__feat": (1 + rng.integers(0, 999, (N, 8))) / 1000,
         "node__label": rng.integers(0, 2, (N, 112)),
-        "node_species": [9606] * N,
+        species: [9606] * N,
     }
     write_graph(folder, ring(), **columns)
     write_node_split(folder, "species")

@@ -55,6 +55,12 @@ def test_proteins_have_many_labels_and_features_gathered_from_their_edges(tmp_pa
     assert raw.data.num_nodes == N
 
 
+def test_proteins_are_read_as_they_lie_in_the_archive_too(tmp_path):
+    root = write_proteins(tmp_path, species="species")
+    assert load("ogbn-proteins", root=root).data.node_species.shape == (N, 1)
+    assert (root / "ogb/ogbn_proteins/raw/species.csv.gz").exists()
+
+
 def test_ddi_has_training_edges_both_ways_and_neither_features_nor_guesses(tmp_path):
     loaded = load("ogbl-ddi", root=write_ddi(tmp_path))
     data = loaded.data

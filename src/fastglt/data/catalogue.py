@@ -96,6 +96,8 @@ CATALOGUE: Final = Catalogue(
             archive="proteins",
             transforms=({"name": "EdgeFeaturesToNodes", "reduce": "sum"},),
             num_edge_features=8,
+            # The older name, which OGB changes when it first reads the file.
+            other_names={"raw/node_species.csv.gz": "raw/species.csv.gz"},
         ),
         families.ogb(
             "ogbl-collab",
@@ -105,7 +107,7 @@ CATALOGUE: Final = Catalogue(
             raw=("node-feat", "edge_weight", "edge_year"),
             split="time",
             archive="collab",
-            # Authors who work together again are validation or test positives as well as edges.
+            # Authors who work together again may be positives of the evaluation and edges.
             transforms=({"name": "RemoveEvaluationEdges"},),
         ),
         families.ogb(

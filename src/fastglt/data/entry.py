@@ -64,6 +64,7 @@ class DatasetEntry:
         num_edge_features: Number of columns of ``edge_attr``.
         keep_processed: Whether reading the raw files is slow enough to keep the result in the
             user cache.
+        other_names: Raw file -> the name that the same file has in some copies of the dataset.
     """
 
     name: str
@@ -86,6 +87,7 @@ class DatasetEntry:
     transforms: tuple[Mapping[str, Any], ...] = ()
     num_edge_features: int = 0
     keep_processed: bool = False
+    other_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_verified(self) -> bool:

@@ -124,6 +124,7 @@ def ogb(
     archive: str,
     transforms: tuple[Mapping[str, Any], ...] = (),
     num_edge_features: int = 0,
+    other_names: Mapping[str, str] | None = None,
 ) -> DatasetEntry:
     """An entry of the Open Graph Benchmark, read by the ``ogb`` package.
 
@@ -137,6 +138,7 @@ def ogb(
         archive: Name of OGB's archive.
         transforms: What is done to the graph.
         num_edge_features: Number of columns of ``edge_attr``.
+        other_names: Raw file -> its name in some copies.
     """
     linked = task == LINK_PREDICTION
     loader: Callable[..., Data] = ogb_loaders.links if linked else ogb_loaders.nodes
@@ -160,6 +162,7 @@ def ogb(
         transforms=transforms,
         num_edge_features=num_edge_features,
         keep_processed=True,
+        other_names=other_names or {},
     )
 
 

@@ -100,7 +100,18 @@ def cached_root(entry: DatasetEntry) -> Path:
 
 def missing_files(entry: DatasetEntry, root: Path) -> list[str]:
     """The raw files of a dataset that a data root lacks, relative to the dataset's folder."""
-    return [name for name in entry.files if not (root / entry.folder / name).is_file()]
+    return [name for name in _names(entry, root) if not (root / entry.folder / name).is_file()]
+
+
+def _names(entry: DatasetEntry, root: Path) -> dict[str, str | None]:
+    """The raw files under the names that they have in a data root."""
+    folder = root / entry.folder
+    names = {}
+    for name, checksum in entry.files.items():
+        other = entry.other_names.get(name, name)
+        is_renamed = (folder / other).is_file() and not (folder / name).is_file()
+        names[other if is_renamed else name] = checksum
+    return names
 
 
 def stage(entry: DatasetEntry, into: Path, root: str | os.PathLike[str] | None = None) -> Staged:
@@ -129,7 +140,7 @@ def stage(entry: DatasetEntry, into: Path, root: str | os.PathLike[str] | None =
         else:
             advice = "; get it again, or delete it to have the other places tried"
             found = checksums.copy_verified(
-                place / entry.folder, target, entry.files, advice=advice
+                place / entry.folder, target, _names(entry, place), advice=advice
             )
             return Staged(_described(entry, f"{label} {place}"), found)
     for label, fetch in _network(entry):
