@@ -9,7 +9,7 @@ from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv
 from fastglt.gating import keep_edges
 from fastglt.masks import EdgeGroups, select_top
 from fastglt.training.inputs import kept_view, with_sparse_inputs
-from fastglt.training.task import NodeClassification
+from fastglt.training.tasks import NodeClassification
 from helpers import graph, isolate, with_loops
 
 CONVS = {
