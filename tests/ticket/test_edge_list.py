@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ticket_samples import EDGES, NUM_NODES, make_data, make_model, make_ticket, same_ticket
 from torch_geometric.data import Data
@@ -24,6 +24,7 @@ def tensor(edges: list[tuple[int, int]]) -> torch.Tensor:
     return torch.tensor(edges, dtype=torch.int32).reshape(-1, 2).t().contiguous()
 
 
+@settings(deadline=None)
 @given(EDGE_LISTS, st.sampled_from(["as it is", "undirected", "both ways"]))
 def test_any_list_comes_back_as_it_was(edges: list[tuple[int, int]], kind: str) -> None:
     edge_list = tensor(edges)

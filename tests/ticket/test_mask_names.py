@@ -218,6 +218,11 @@ def test_only_a_stated_rewind_from_given_states_is_a_lottery_ticket() -> None:
             Ticket.from_masks(model, data, settings={"recover": "rewind"}, **part)
 
 
+def test_another_way_to_recover_is_refused() -> None:
+    with pytest.raises(InputError, match=r'must be "rewind" or "finetune" \(got \'retrain\'\)'):
+        Ticket.from_masks(make_model(), make_data(), recover="retrain")  # type: ignore[arg-type]
+
+
 def test_an_initialisation_in_torchs_naming_keeps_its_pruned_weights() -> None:
     model, masks = make_plain(), random_masks()
     state = pruned_by_torch(model, masks).state_dict()

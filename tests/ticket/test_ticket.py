@@ -174,9 +174,11 @@ def test_other_features_are_only_warned_of() -> None:
 
 def test_data_of_another_kind_is_refused() -> None:
     ticket, model = make_ticket(), make_model()
-    for data in (HeteroData(), Data(x=torch.ones(2, 4)), {"edge_index": torch.tensor(EDGES)}):
+    for data in (HeteroData(), {"edge_index": torch.tensor(EDGES)}):
         with pytest.raises(GraphError, match="with an edge_index"):
             ticket.apply(model, data)
+    with pytest.raises(GraphError, match="edge_index is missing"):
+        ticket.apply(model, Data(x=torch.ones(2, 4)))
     with pytest.raises(GraphError, match=r"edges once \(got edge_index and adj_t"):
         ticket.apply(model, make_data(adj_t=torch.eye(NUM_NODES).to_sparse_csr()))
 

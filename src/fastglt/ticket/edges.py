@@ -112,6 +112,7 @@ class TicketEdges:
                 f"{data.num_nodes}; nodes must keep their numbers, so leave removed ones in "
                 "without edges"
             )
+        _check_node_ids(data)
         return self.edge_list
 
     def _check_same_graph(self, data: Data) -> None:
@@ -158,13 +159,23 @@ def plain_graph(data: Data) -> Data:
     Raises:
         GraphError: ``data`` is no homogeneous graph with edges.
     """
-    graph = to_edge_index(data) if isinstance(data, torch_geometric.data.Data) else None
-    if graph is None or graph.get("edge_index") is None:
+    if not isinstance(data, torch_geometric.data.Data):
         raise GraphError(
             "data must be a torch_geometric.data.Data with an edge_index or adj_t "
             f"(got {type(data).__qualname__})"
         )
-    return graph
+    return to_edge_index(data)
+
+
+def _check_node_ids(data: Data) -> None:
+    edge_index = data.edge_index
+    outside = ((edge_index < 0) | (edge_index >= data.num_nodes)).any(dim=0).nonzero()
+    if outside.numel():
+        column = int(outside[0])
+        raise GraphError(
+            f"edge_index must hold node ids in [0, {data.num_nodes}) "
+            f"(got {edge_index[:, column].tolist()} in column {column})"
+        )
 
 
 def _multiplied(data: Data, weight: Tensor) -> Tensor:

@@ -33,9 +33,11 @@ def given_settings(
         dict[str, Any]: With ``method`` and, where known, ``recover``.
 
     Raises:
-        InputError: A rewind is claimed without both states.
+        InputError: Another way to recover, or a rewind without both states.
     """
     known = {"method": "given"} | ({} if recover is None else {"recover": recover}) | {**settings}
+    if known.get("recover") not in (None, "rewind", "finetune"):
+        raise InputError(f'recover must be "rewind" or "finetune" (got {known["recover"]!r})')
     if known.get("recover") == "rewind" and None in states:
         raise InputError('recover="rewind" must come with both init_state and trained_state')
     return known
