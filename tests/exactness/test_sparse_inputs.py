@@ -24,7 +24,7 @@ CONVS = {
 @pytest.mark.parametrize("loops", [[], [0, 7, 11]])
 def test_sparse_inputs_of_the_kept_graph_give_its_outputs(name, loops):
     data = with_loops(isolate(graph(40), 7), torch.tensor(loops, dtype=torch.long))
-    conv, task = CONVS[name]().eval(), NodeClassification(5)
+    conv, task = CONVS[name]().eval(), NodeClassification()
     groups = EdgeGroups.from_edge_index(data.edge_index, data.num_nodes)
     score = torch.rand(groups.num_groups, generator=torch.Generator().manual_seed(0))
     keep = groups.to_edges(select_top(score, groups.num_groups // 2), True)
