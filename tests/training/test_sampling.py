@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Data
+from torch_geometric.edge_index import EdgeIndex
 from torch_geometric.loader import LinkLoader, NodeLoader
 from torch_geometric.nn import GAT, GCN, GIN, GraphSAGE
 from torch_geometric.sampler import EdgeSamplerInput, NodeSamplerInput
@@ -251,6 +252,23 @@ def test_worker_processes_are_refused():
     loader = NodeLoader(data, NeighborSampler(data, [2]), batch_size=50, num_workers=1)
     with pytest.raises(InputError, match="num_workers must be 0"):
         next(iter(loader))
+
+
+@pytest.mark.parametrize("seed", [-1, 3])
+def test_seeds_outside_the_graph_are_refused(seed):
+    with pytest.raises(InputError, match=rf"must be in \[0, 3\) \(got {seed}\)"):
+        _sample(NeighborSampler(_star(2), [1]), [0, seed])
+
+
+def test_an_edge_index_object_is_sampled_as_the_plain_tensor_is():
+    data = graph()
+    wrapped = data.clone()
+    wrapped.edge_index = EdgeIndex(data.edge_index, sparse_size=(90, 90))
+    expected = NodeLoader(data, NeighborSampler(data, [3, 2]), batch_size=20)
+    actual = NodeLoader(wrapped, NeighborSampler(wrapped, [3, 2]), batch_size=20)
+    for a, b in zip(actual, expected, strict=True):
+        assert torch.equal(a.edge_index, b.edge_index)
+        assert torch.equal(a.e_id, b.e_id)
 
 
 def test_times_and_drawn_negatives_are_refused():

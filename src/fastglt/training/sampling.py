@@ -48,11 +48,11 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         loader = NodeLoader(data, sampler, data.train_mask, batch_size=512, shuffle=True)
 
     Works in the main process only (``num_workers=0``), from one thread at a time. Holds one int64
-    an edge and two a node.
+    an edge and two a node, besides ``data``'s own edges.
 
     Args:
-        data: The graph. Its edges must not be changed in place afterwards; sampling from another
-            set of edges takes another sampler.
+        data: The graph, whose edges must not be changed in place afterwards; another set of edges,
+            such as a pruned one, takes another sampler.
         num_neighbors: Fan-out of each hop, at least 0, or -1 for all incoming edges.
         replace: Whether each node draws its edges with replacement: then always as many as the
             fan-out, if it has any, and an edge may come more than once.
@@ -99,7 +99,7 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
             ``input_id`` of each seed, so the batch's ``batch_size`` counts distinct seeds.
 
         Raises:
-            InputError: If seeds have a time or a node type, or in a worker process.
+            InputError: If seeds are out of range or have a time or a type, or in a worker process.
         """
         _check_call(index)
         first = _first_places(index.node)
@@ -124,8 +124,8 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
             places in ``node``, in their given order, and ``metadata[2]`` their labels.
 
         Raises:
-            InputError: If seeds have a time or an edge type, in a worker process, or if negatives
-                are asked for: PyG would draw them from torch's global random state.
+            InputError: If seeds are out of range or have a time or a type, in a worker process, or
+                if negatives are asked for: PyG draws them from torch's global random state.
         """
         if neg_sampling is not None:
             raise InputError(
@@ -139,6 +139,7 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         return out
 
     def _sample(self, seeds: Tensor) -> SamplerOutput:
+        self._check_range(seeds)
         nodes, rows, columns, edges = [seeds], [seeds[:0]], [seeds[:0]], [seeds[:0]]
         num_nodes = seeds.numel()
         self._local[seeds] = torch.arange(num_nodes)
@@ -184,6 +185,14 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
             draw = draw_with_replacement if self.replace else draw_distinct
             place[is_drawn[target]] = draw(degree[is_drawn], fan_out, self._generator).flatten()
         return target, self._edge_ids[start[target] + place]
+
+    def _check_range(self, seeds: Tensor) -> None:
+        # Negative ones would index from the end.
+        wrong = seeds[(seeds < 0) | (seeds >= self._local.numel())]
+        if wrong.numel():
+            raise InputError(
+                f"seed nodes must be in [0, {self._local.numel()}) (got {int(wrong[0])})"
+            )
 
 
 def draw_distinct(bounds: Tensor, count: int, generator: torch.Generator) -> Tensor:
