@@ -2,7 +2,8 @@
 
 Each graph is measured in a fresh process, whose peak memory is that of everything: the graph, its
 groups, the kept view and the event. Building the graph is not timed. Results are appended to a
-JSON-lines file; give ``--machine shared`` where other programs run at the same time::
+JSON-lines file; give ``--machine shared`` where other programs run at the same time: only the
+processor's seconds, summed over threads, mean something then::
 
     python benchmarks/scale.py --threads 2
     python benchmarks/scale.py --graphs proteins --fraction 0.05 --out /tmp/rehearsal.jsonl
@@ -40,6 +41,8 @@ HIDDEN = 64
 SPARSITY = 0.5
 SHARE = 0.3
 VERSION = 1
+Seconds = dict[str, dict[str, float]]
+"""Wall and processor seconds of each part."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def measure(key: dict[str, Any]) -> dict[str, Any]:
     use_threads(key["threads"])
     data = synthetic(SHAPES[key["graph"]], key["fraction"])
     built = _peak_gib()
-    seconds: dict[str, float] = {}
+    seconds: Seconds = {}
     with _timed(seconds, "groups"):
         groups = EdgeGroups.from_edge_index(
             data.edge_index, data.num_nodes, edge_attr=data.get("edge_attr")
@@ -118,7 +121,7 @@ def measure(key: dict[str, Any]) -> dict[str, Any]:
     model = GCN(data.num_features, HIDDEN, 2, data.y.size(1))
     probability = torch.rand(data.num_nodes, data.y.size(1)).softmax(dim=-1)
     del degree
-    event: dict[str, float] = {}
+    event: Seconds = {}
     _score_and_swap(event, data, groups, denoiser, model, gate, probability)
     with _timed(event, "kept_view"):
         kept = keep_edges(data, denoiser.mask.edges)
@@ -132,13 +135,16 @@ def measure(key: dict[str, Any]) -> dict[str, Any]:
         "kept_edges": kept.num_edges,
         "seconds": seconds,
         "event_seconds": event,
-        "event_total": sum(event.values()),
+        "event_total": {
+            clock: round(sum(part[clock] for part in event.values()), 3)
+            for clock in ("wall", "processor")
+        },
         "peak_gib": {"built": built, "grouped": grouped, "event": _peak_gib()},
     }
 
 
 def _score_and_swap(
-    event: dict[str, float],
+    event: Seconds,
     data: Data,
     groups: EdgeGroups,
     denoiser: EdgeDenoiser,
@@ -168,11 +174,19 @@ def _score_and_swap(
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
+def _timed(seconds: Seconds, name: str) -> Iterator[None]:
+    wall, processor = time.perf_counter(), time.process_time()
     yield
-    seconds[name] = round(time.perf_counter() - start, 3)
-    print(f"  {name:14} {seconds[name]:8.2f} s, peak so far {_peak_gib():6.2f} GiB", flush=True)
+    spent = {
+        "wall": round(time.perf_counter() - wall, 3),
+        "processor": round(time.process_time() - processor, 3),
+    }
+    seconds[name] = spent
+    print(
+        f"  {name:14} {spent['wall']:8.2f} s, processor {spent['processor']:8.2f} s, "
+        f"peak so far {_peak_gib():6.2f} GiB",
+        flush=True,
+    )
 
 
 def _peak_gib() -> float:
@@ -214,7 +228,7 @@ def main(args: argparse.Namespace) -> None:
             result = fresh.submit(measure, key).result()
         result["load_before"] = load
         append_cell(args.out, {"key": key, "result": result, "provenance": provenance()})
-        print(f"  event {result['event_total']:.1f} s, peak {result['peak_gib']['event']} GiB")
+        print(f"  event {result['event_total']}, peak {result['peak_gib']['event']} GiB")
 
 
 if __name__ == "__main__":
