@@ -158,8 +158,9 @@ def test_metrics_are_complete_and_consistent():
     metrics = ticket.metrics
     assert metrics["epochs"] == {"dense": 4, "search": 8, "retrain": 4}
     seconds = metrics["seconds"]
-    assert set(seconds) == {"dense", "search", "retrain", "total"}
-    parts = [seconds[stage] for stage in ("dense", "search", "retrain")]
+    stages = {"dense", "teacher", "search", "retrain"}
+    assert set(seconds) == stages | {"total"}
+    parts = [seconds[stage] for stage in stages]
     assert all(part >= 0 for part in parts)
     assert seconds["total"] >= sum(parts)
     assert metrics["edges_dense"] == data.num_edges
@@ -452,15 +453,13 @@ class _Returns(nn.Module):
     ],
 )
 def test_a_model_that_returns_something_else_is_refused(change, found):
-    with pytest.raises(ModelError, match=rf"\(90, 3\).*got {found}"):
+    with pytest.raises(ModelError, match=rf"\(90, 3\).*got .*{found}"):
         find(model=_Returns(change))
 
 
 def test_models_that_cannot_be_searched_are_refused():
     with pytest.raises(ModelError, match="cached=True"):
         find(model=GCN(12, 16, 2, 3, cached=True))
-    with pytest.raises(ModelError, match="not initialised"):
-        find(model=GCN(-1, 16, 2, 3))
     with pytest.raises(ModelError, match="no prunable weights"):
         find(model=nn.Identity())
 

@@ -10,6 +10,7 @@ import torch
 import fastglt
 from fastglt.api.views import inductive
 from fastglt.errors import InputError
+from fastglt.ticket.edge_rule import kept_by_rule
 from helpers import TINY, build, graph, with_loops
 
 BUDGET = {"edge_sparsity": 0.4, "weight_sparsity": 0.6}
@@ -114,6 +115,19 @@ def test_the_ticket_applies_to_the_whole_graph_and_measures_what_it_says():
         mask = data[f"{split}_mask"]
         share = float((out[mask].argmax(1) == data.y[mask]).float().mean())
         assert ticket.metrics[f"{split}_ticket"] == pytest.approx(share, abs=1e-6)
+
+
+def test_unseen_edges_go_by_the_rule_that_the_seen_ones_give():
+    data = graph(300, degree_exponent=2.2)
+    changed = copy.deepcopy(data)
+    _other_labels(changed)
+    ticket, other = (_find(d, edge_rule="degree") for d in (data, changed))
+    assert ticket.edge_rule["name"] == "degree"
+    assert ticket.edge_rule == other.edge_rule
+    unseen = ~_visible_edges(data)
+    kept = kept_by_rule(ticket.edge_rule, data.edge_index, 300)
+    assert torch.equal(ticket.edge_keep[unseen], kept[unseen])
+    assert 0 < int(kept[unseen].sum()) < int(unseen.sum())
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def find(
     model: nn.Module,
     data: Data,
     *,
-    task: str | Task | None = None,
+    task: str | Task | Mapping[str, str] | None = None,
     metric: str | None = None,
     edge_sparsity: float = 0.0,
     weight_sparsity: float = 0.0,
@@ -54,7 +54,8 @@ def find(
             what the task needs: for node classification ``x``, ``y``, ``train_mask``,
             ``val_mask`` and, for a test metric, ``test_mask``. Taken as given: normalise features
             before. A :class:`~torch_geometric.data.Batch` of graphs gives weights-only tickets.
-        task: What is predicted: a :class:`fastglt.Task` or the name of one,
+        task: What is predicted: a :class:`fastglt.Task`, what a ticket's settings say of it, or
+            the name of one,
             ``"node-classification"``, ``"multilabel-node-classification"``,
             ``"link-prediction"`` or ``"graph-classification"``; ``None`` goes by the data.
         metric: What is measured, see the task's class; ``None`` takes its usual metric.

@@ -20,11 +20,18 @@ from fastglt.api.views import Views, inductive, transductive
 from fastglt.cost import num_parameters
 from fastglt.data.forms import to_edge_index
 from fastglt.errors import ModelError
-from fastglt.gating import apply_weight_mask, check_model, initialize_lazy, prunable_weights
+from fastglt.gating import (
+    apply_weight_mask,
+    check_model,
+    initialize_lazy,
+    prunable_weights,
+    tied_names,
+)
 from fastglt.search.base import SearchContext, SearchResult, get_method
 from fastglt.search.denoiser import edge_groups
 from fastglt.settings import Settings
 from fastglt.ticket import Ticket
+from fastglt.ticket.edge_rule import KEEP, degree_rule, kept_by_rule
 from fastglt.training.callback import Callback
 from fastglt.training.inputs import kept_view, with_sparse_inputs
 from fastglt.training.loop import Fit, FitConfig, clone_state, fit, initial_state
@@ -82,6 +89,7 @@ class Finder:
         self.notes = self._notes()
         weights = prunable_weights(self.model, settings.include, settings.exclude)
         check_budgets(weights, self.groups, settings)
+        self.edge_rule = self._edge_rule()
         self.seconds: dict[str, float] = {}
 
     def run(self) -> Ticket:
@@ -104,8 +112,9 @@ class Finder:
             init_state=self.init_state,
             trained_state=retrained.state,
             edge_weight=retrained.edge_weight,
+            edge_rule=self.edge_rule,
             metrics=metrics | {"seconds": self.seconds},
-            settings=self.settings.model_dump() | {"task": self.task.record()},
+            settings=self.settings.model_dump(mode="json") | {"task": self.task.record()},
             history=result.history,
         )
 
@@ -196,7 +205,8 @@ class Finder:
     def _retrain(self, objective: Objective, result: SearchResult) -> Fit:
         rewinds = self.settings.recover == "rewind"
         state = self.init_state if rewinds else result.state
-        self.model.load_state_dict(apply_weight_mask(state, result.weight_mask))
+        masked = apply_weight_mask(state, result.weight_mask, tied_names(self.model))
+        self.model.load_state_dict(masked)
         kept = kept_view(self.views.train, result.edge_mask.edges)
         return fit(
             self.model,
@@ -212,7 +222,17 @@ class Finder:
         )
 
     def _edge_keep(self, result: SearchResult) -> Tensor:
-        return self.views.whole_keep(result.edge_mask.edges)
+        whole, unseen = self.views.whole, None
+        if self.views.are_inductive:
+            unseen = kept_by_rule(self.edge_rule, whole.edge_index, whole.num_nodes)
+        return self.views.whole_keep(result.edge_mask.edges, unseen)
+
+    def _edge_rule(self) -> dict[str, Any]:
+        """What becomes of edges that the search does not see, made of those that it sees."""
+        if self.settings.edge_rule == "keep":
+            return dict(KEEP)
+        data = self.views.search
+        return degree_rule(data.edge_index, data.num_nodes, self.settings.edge_sparsity)
 
     def _kept_whole(self, result: SearchResult) -> Data:
         return kept_view(self.views.whole, self._edge_keep(result))

@@ -3,11 +3,14 @@
 A hard edge mask is a shorter ``edge_index`` and nothing else, which is exact for every conv
 (:mod:`~fastglt.gating.edges`). A hard weight mask is enforced after each optimizer step
 (:mod:`~fastglt.gating.weights`). Soft edge gates exist only to obtain gradients
-(:mod:`~fastglt.gating.gradients`).
+(:mod:`~fastglt.gating.gradients`), on large graphs through sparse products
+(:mod:`~fastglt.gating.csr`).
 """
 
 from fastglt.gating.checks import check_model as check_model
 from fastglt.gating.checks import initialize_lazy as initialize_lazy
+from fastglt.gating.csr import csr_messages as csr_messages
+from fastglt.gating.csr import supports_csr_messages as supports_csr_messages
 from fastglt.gating.edges import keep_edges as keep_edges
 from fastglt.gating.edges import reorder_edges as reorder_edges
 from fastglt.gating.gradients import edge_gradient as edge_gradient

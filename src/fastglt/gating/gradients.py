@@ -14,7 +14,7 @@ from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 from torch_geometric.nn import MessagePassing
 
 from fastglt.errors import ModelError
-from fastglt.masks import EdgeGroups
+from fastglt.masks import SELF_LOOP, EdgeGroups
 
 
 @contextmanager
@@ -121,12 +121,12 @@ def mean_over_groups(edge_values: Tensor, groups: EdgeGroups) -> Tensor:
 
 def sum_over_groups(edge_values: Tensor, groups: EdgeGroups) -> Tensor:
     """Sum ``[num_edges]`` values within each group, ``[num_groups]``; self-loops do not count."""
-    proper = groups.index >= 0
-    total = edge_values.new_zeros(groups.num_groups)
-    return total.index_add_(0, groups.index[proper], edge_values[proper])
+    # One place more, for self-loops: cheaper than picking the other edges out.
+    total = edge_values.new_zeros(groups.num_groups + 1)
+    return total.index_add_(0, groups.index - SELF_LOOP, edge_values)[-SELF_LOOP:]
 
 
 _NO_EDGE_GRADIENT = (
-    "the loss does not depend on edge_weight: pass edge_weight on to the model, or leave out "
-    "score= so that edges are chosen by degree alone"
+    "the loss does not depend on edge_weight: pass edge_weight on to the model, or call it within "
+    "fastglt.gating.message_gate, or leave out score= so that edges are chosen by degree alone"
 )

@@ -17,7 +17,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import to_torch_csr_tensor
 
 from fastglt._csr import ignore_csr_warnings
-from fastglt.gating import keep_edges
+from fastglt.gating import keep_edges, takes_edge_attr
 from fastglt.training.task import ADJACENCY, Task
 
 MAX_DENSITY = 0.05
@@ -41,7 +41,9 @@ def with_sparse_inputs(model: nn.Module, data: Data, task: Task) -> Data:
     if _is_equal(model, data, with_sparse_features, keep, task):
         data = with_sparse_features(data)
     fuses = any(isinstance(conv, MessagePassing) and conv.fuse for conv in model.modules())
-    if fuses and _is_equal(model, data, with_adjacency, keep, task):
+    # Edge attributes would have to follow the order of the matrix.
+    reads_attributes = data.get("edge_attr") is not None and takes_edge_attr(model)
+    if fuses and not reads_attributes and _is_equal(model, data, with_adjacency, keep, task):
         data = with_adjacency(data)
     return data
 

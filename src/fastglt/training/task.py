@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,9 +19,12 @@ from torch_geometric.data import Data
 from fastglt.data.validate import check_graph
 from fastglt.errors import ModelError
 from fastglt.gating import (
+    accepts_keyword,
+    csr_messages,
     loops_last,
     message_gate,
     reorder_edges,
+    supports_csr_messages,
     takes_edge_attr,
     takes_edge_weight,
 )
@@ -28,6 +32,8 @@ from fastglt.gating import (
 ADJACENCY = "csr_adj_t"
 """Where :mod:`fastglt.training.inputs` puts the adjacency matrix of a graph."""
 Split = Literal["train", "val", "test"]
+LARGE = 200_000
+"""Above so many edges it pays to sort them for the sake of gated sparse products."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -95,7 +101,7 @@ class Task(ABC):
         if ADJACENCY in data:
             out = model(data.get("x"), data[ADJACENCY], **named)
             return out
-        if data.get("edge_weight") is not None and takes_edge_weight(model):
+        if data.get("edge_weight") is not None and accepts_keyword(model, "edge_weight"):
             named["edge_weight"] = data.edge_weight
         out = model(data.get("x"), data.edge_index, **named)
         return out
@@ -174,10 +180,11 @@ class Task(ABC):
         if self.gates_edge_weight(model):
             weight: Tensor | None = data.get("edge_weight")
             gated.edge_weight = gate if weight is None else weight * gate
-            return self.call(model, gated)
+            with _lean_messages(model, gated.edge_index):
+                return self.call(model, gated)
         order = loops_last(data.edge_index)
         gated = reorder_edges(gated, order)
-        with message_gate(model, gated.edge_index, gate[order]):
+        with _lean_messages(model, gated.edge_index, gate[order]):
             return self.call(model, gated)
 
     def readout(self, model: nn.Module, encoded: Tensor, data: Data) -> Tensor:
@@ -210,6 +217,18 @@ class Task(ABC):
     def record(self) -> dict[str, Any]:
         """What a ticket remembers of the task, JSON-able."""
         return {"name": self.name, "metric": self.metric_name}
+
+
+def _lean_messages(
+    model: nn.Module, edge_index: Tensor, gate: Tensor | None = None
+) -> AbstractContextManager[None]:
+    """On a large graph, gated messages as sparse products where that is equal.
+
+    Otherwise gates given as ``edge_weight`` need nothing, and others act on finished messages.
+    """
+    if edge_index.size(1) > LARGE and supports_csr_messages(model):
+        return csr_messages(model, edge_index, gate)
+    return nullcontext() if gate is None else message_gate(model, edge_index, gate)
 
 
 def describe_output(out: object) -> str:

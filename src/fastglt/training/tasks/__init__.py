@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch_geometric.data import Batch, Data
@@ -27,7 +28,11 @@ TASKS: dict[str, type[Any]] = {
 
 
 def make_task(
-    task: str | Task | None, data: Data, *, metric: str | None = None, **options: Any
+    task: str | Task | Mapping[str, str] | None,
+    data: Data,
+    *,
+    metric: str | None = None,
+    **options: Any,
 ) -> Task:
     """The task of that name, or the one that the data is made for.
 
@@ -36,7 +41,8 @@ def make_task(
     two-dimensional ``y`` means several labels, and all else is node classification.
 
     Args:
-        task: A name in :data:`TASKS`, a task, or ``None`` to go by the data.
+        task: A name in :data:`TASKS`, a task, what a ticket records of one
+            (:meth:`~fastglt.Task.record`), or ``None`` to go by the data.
         data: The graph.
         metric: What to measure; ``None`` takes the task's usual metric.
         options: Further arguments of the task's class; those that are ``None`` are left out.
@@ -52,6 +58,9 @@ def make_task(
         if given:
             raise InputError(f"{min(given)} must be given to the task itself, {task.name!r}")
         return task
+    if isinstance(task, Mapping):
+        task, metric = task["name"], task["metric"]
+        given.setdefault("metric", metric)
     name = task or _natural_task(data)
     if name not in TASKS:
         raise UnknownNameError("task", name, TASKS)

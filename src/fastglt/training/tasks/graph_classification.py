@@ -11,7 +11,7 @@ from torch_geometric.data import Batch, Data
 
 from fastglt.data.validate import validate
 from fastglt.errors import InputError, UnknownNameError
-from fastglt.gating import takes_edge_attr, takes_edge_weight
+from fastglt.gating import accepts_keyword, takes_edge_attr
 from fastglt.training.metrics import accuracy, mean_roc_auc
 from fastglt.training.task import Split, Task
 from fastglt.training.tasks.multilabel import labelled_bce, soft_bce
@@ -66,7 +66,7 @@ class GraphClassification(Task):
     def call(self, model: nn.Module, data: Data) -> Tensor:
         """``model(x, edge_index, batch=batch)``, with edge weights and attributes it takes."""
         named = {"batch": data.batch}
-        if data.get("edge_weight") is not None and takes_edge_weight(model):
+        if data.get("edge_weight") is not None and accepts_keyword(model, "edge_weight"):
             named["edge_weight"] = data.edge_weight
         if data.get("edge_attr") is not None and takes_edge_attr(model):
             named["edge_attr"] = data.edge_attr
