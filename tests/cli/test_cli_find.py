@@ -16,26 +16,28 @@ from fastglt.settings import resolve_settings
 from fastglt.ticket import Ticket
 from fastglt.training.seeding import seeded
 
-KEYS = {
-    "dataset", "model", "method", "preset", "seed", "edge_sparsity", "weight_sparsity",
-    "val_dense", "test_dense", "val_ticket", "test_ticket", "macs_dense", "macs_ticket",
-    "params_dense", "params_ticket", "seconds", "epochs",
+NAMED = {
+    "dataset": "cora", "title": "Cora", "task": "node-classification", "model": "gcn",
+    "method": "fastglt", "preset": "default", "seed": 0, "inductive": False,
+}  # fmt: skip
+MEASURED = {
+    "metric", "edge_sparsity", "weight_sparsity", "val_dense", "test_dense", "val_ticket",
+    "test_ticket", "macs_dense", "macs_ticket", "params_dense", "params_ticket", "edges_dense",
+    "edges_ticket", "seconds", "epochs", "notes",
 }  # fmt: skip
 
 
 def test_json_has_exactly_the_promised_keys_and_the_figures_of_the_ticket(find, tmp_path):
     find("--edge-sparsity=0.3", "--weight-sparsity=0.5", "--json=r.json", "--out=t.safetensors")
     result = json.loads((tmp_path / "r.json").read_text())
-    assert set(result) == KEYS
-    assert set(result["seconds"]) == {"dense", "search", "retrain", "total"}
+    assert set(result) == NAMED.keys() | MEASURED
+    assert set(result["seconds"]) == {"dense", "teacher", "search", "retrain", "total"}
     assert set(result["epochs"]) == {"dense", "search", "retrain"}
     ticket = Ticket.load(tmp_path / "t.safetensors")
-    for name in KEYS - {"dataset", "model", "method", "preset", "seed"}:
-        assert result[name] == ticket.metrics[name]
-    named = {name: result[name] for name in ("dataset", "model", "method", "preset", "seed")}
-    assert named == {
-        "dataset": "cora", "model": "gcn", "method": "fastglt", "preset": "default", "seed": 0,
-    }  # fmt: skip
+    assert {name: result[name] for name in MEASURED} == {
+        name: ticket.metrics[name] for name in MEASURED
+    }
+    assert {name: result[name] for name in NAMED} == NAMED
 
 
 def test_the_sparsity_in_the_json_is_the_one_achieved(find, tmp_path):
@@ -51,10 +53,17 @@ def test_out_defaults_and_the_settings_rebuild_the_run(find, tmp_path):
     find("--weight-sparsity=0.5", "--layers=3", "--dropout=0.25", "--seed=4", "--root=/data/here")
     assert [path.name for path in tmp_path.iterdir()] == ["ticket.safetensors"]
     ticket = Ticket.load(tmp_path / "ticket.safetensors")
-    assert ticket.settings["model"] == {"name": "gcn", "hidden": 8, "layers": 3, "dropout": 0.25}
+    assert ticket.settings["model"] == {
+        "name": "gcn", "hidden": 8, "layers": 3, "dropout": 0.25, "heads": None,
+        "embedding_dim": None,
+    }  # fmt: skip
+    assert ticket.settings["task"] == {"name": "node-classification", "metric": "accuracy"}
     assert ticket.settings["dataset"] == {
         "name": "cora",
+        "title": "Cora",
         "task": "node-classification",
+        "metric": "accuracy",
+        "own": False,
         "transforms": [{"name": "NormalizeFeatures"}],
     }
     with seeded(4):
@@ -76,7 +85,7 @@ def test_settings_not_given_are_those_of_the_preset(preset, cli, tmp_path):
     args = ("--hidden=4", "--dense-epochs=1", "--retrain-epochs=1", "--denoise-steps=1")
     assert cli("find", "--dataset=cora", f"--preset={preset}", *args).code == 0
     given = {"preset": preset, "dense_epochs": 1, "retrain_epochs": 1, "denoise_steps": 1}
-    expected = resolve_settings(given).model_dump()
+    expected = resolve_settings(given).model_dump(mode="json")
     settings = Ticket.load(tmp_path / "ticket.safetensors").settings
     assert {name: settings[name] for name in expected} == expected
 
@@ -92,18 +101,19 @@ def test_plain_text_where_stdout_is_no_terminal(find):
     assert outcome.out.isascii()
     assert "\x1b" not in outcome.out
     lines = outcome.out.splitlines()
-    assert lines[0].split() == ["dense", "ticket"]
+    assert lines[0] == "gcn on Cora: node-classification by accuracy"
+    assert lines[1].split() == ["dense", "ticket"]
     starts = ("validation accuracy", "test accuracy", "edges", "parameters", "MACs", "training")
     for start in (*starts, "search"):
         assert sum(line.startswith(start) for line in lines) == 1
     for name in ("ticket.safetensors", "t.png", "r.json"):
         assert any(line.startswith(f"wrote {name} (") for line in lines)
-    assert len({len(line) for line in lines[1:6]}) == 1, "columns are aligned"
+    assert len({len(line) for line in lines[1:7]}) == 1, "columns are aligned"
 
 
 def test_json_on_stdout_is_all_of_stdout(find, tmp_path):
     outcome = find("--weight-sparsity=0.5", "--json=-")
-    assert set(json.loads(outcome.out)) == KEYS
+    assert json.loads(outcome.out)["dataset"] == "cora"
     assert "validation accuracy" in outcome.err
     assert [path.name for path in tmp_path.iterdir()] == ["ticket.safetensors"]
 

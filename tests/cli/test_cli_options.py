@@ -11,15 +11,14 @@ from fastglt.cli.app import build_command
 from fastglt.cli.config_file import with_config
 from fastglt.cli.options import (
     DENOISING_METHODS,
+    FIND_SPECS,
     METHODS,
     MODELS,
     ConfigOptions,
-    FindOptions,
     parameters,
 )
 from fastglt.errors import InputError, UnknownNameError
 from fastglt.models import BACKBONES
-from fastglt.models.config import BackboneConfig
 from fastglt.search import METHOD_MODULES
 from fastglt.settings import PRESETS, Settings
 from fastglt.ticket import Ticket
@@ -40,7 +39,7 @@ def test_names_in_the_help_are_those_of_the_registries():
     assert set(METHODS) >= DENOISING_METHODS
 
 
-@pytest.mark.parametrize("spec", [Settings, BackboneConfig, FindOptions])
+@pytest.mark.parametrize("spec", [*FIND_SPECS, ConfigOptions])
 def test_every_field_is_an_option_with_its_description(spec, find_help):
     for name, field in spec.model_fields.items():
         assert f"--{(field.alias or name).replace('_', '-')} " in find_help
@@ -104,7 +103,8 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(cli, t
     settings = Ticket.load(tmp_path / "a.st").settings
     expected = {"seed": 9, "denoise_steps": 1, "interval": 7, "dense_epochs": 1, "teacher": "none"}
     assert {name: settings[name] for name in expected} == expected
-    assert settings["model"] == {"name": "gcn", "hidden": 4, "layers": 2, "dropout": 0.5}
+    sizes = {"name": "gcn", "hidden": 4, "layers": 2, "dropout": 0.5}
+    assert settings["model"] == {**sizes, "heads": None, "embedding_dim": None}
 
 
 @pytest.mark.parametrize(

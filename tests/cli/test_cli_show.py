@@ -101,9 +101,11 @@ def test_only_what_differs_from_the_preset_is_set_apart(preset):
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     settings = {**defaults, **PRESETS[preset], "preset": preset}
     assert split_settings(settings) == ({}, settings)
-    changed = {**settings, "seed": 5, "novel": 1}
+    from_file = json.loads(json.dumps(settings))
+    assert split_settings(from_file) == ({}, from_file)
+    changed = {**settings, "seed": 5, "novel": 1, "include": ["*.bias"]}
     different, same = split_settings(changed)
-    assert different == {"seed": 5, "novel": 1}
+    assert different == {"seed": 5, "novel": 1, "include": ["*.bias"]}
     assert {**different, **same} == changed
 
 

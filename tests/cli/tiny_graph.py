@@ -28,8 +28,9 @@ def load(name, *, root=None, split_seed=0, split=None, transforms=None):
     if transforms is not None:
         records = transforms
     return LoadedDataset(
-        entry.name, replay(data, records), 3, entry.task, f"from {root}", tuple(records)
-    )
+        entry.name, replay(data, records), 3, entry.task, f"from {root}", tuple(records),
+        title=entry.title,
+    )  # fmt: skip
 
 
 MARKER = "TINY_GRAPH_MARKER"

@@ -11,9 +11,9 @@ import fastglt
 from fastglt.cli import datasets, evaluate, find, show
 from fastglt.cli.exits import exit_codes
 from fastglt.cli.options import (
+    FIND_SPECS,
     ConfigOptions,
     DataOptions,
-    FindOptions,
     JsonFlag,
     ModelOptions,
     ResultOptions,
@@ -22,7 +22,6 @@ from fastglt.cli.options import (
     TaskOptions,
     parameters,
 )
-from fastglt.settings import Settings
 
 TicketPath = Annotated[
     str, typer.Argument(metavar="TICKET", help="a ticket file", show_default=False)
@@ -39,9 +38,9 @@ def build_command() -> Callable[..., Any]:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback(invoke_without_command=True)(_callback)
-    inputs: tuple[Spec, ...] = (DataOptions, TaskOptions, ModelOptions)
-    _add(app, "find", find.run, (*inputs, Settings, FindOptions, ConfigOptions))
+    _add(app, "find", find.run, (*FIND_SPECS, ConfigOptions))
     _add(app, "show", show.run, (JsonFlag,), ticket=TicketPath)
+    inputs = (DataOptions, TaskOptions, ModelOptions)
     _add(app, "eval", evaluate.run, (*inputs, ResultOptions, ConfigOptions), ticket=TicketPath)
     _add(app, "datasets", datasets.run, (RootOptions, JsonFlag))
     return typer.main.get_command(app)

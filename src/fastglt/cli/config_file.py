@@ -7,15 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastglt.cli.options import (
-    DataOptions,
-    FindOptions,
-    ModelOptions,
-    TaskOptions,
-    option_names,
-)
+from fastglt.cli.options import FIND_SPECS, option_names
 from fastglt.errors import InputError, UnknownNameError
-from fastglt.settings import Settings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,7 +41,7 @@ def read_config(path: Path) -> dict[str, Any]:
         InputError: If the file cannot be read, is not TOML or has a key twice.
         UnknownNameError: If a key is not the name of an option.
     """
-    known = option_names(DataOptions, TaskOptions, ModelOptions, Settings, FindOptions)
+    known = option_names(*FIND_SPECS)
     options: dict[str, Any] = {}
     for key, value in _parsed(path).items():
         name = key.replace("-", "_")

@@ -13,7 +13,10 @@ from fastglt.cli.config_file import with_config
 from fastglt.cli.exits import immediate_interrupts
 from fastglt.cli.inputs import (
     build_model,
-    check_names,
+    check_method,
+    check_model,
+    check_source,
+    choose_task,
     load_dataset,
     model_record,
     use_threads,
@@ -22,6 +25,7 @@ from fastglt.cli.options import (
     DENOISING_METHODS,
     DataOptions,
     FindOptions,
+    LinkOptions,
     ModelOptions,
     TaskOptions,
     validated,
@@ -44,12 +48,15 @@ def run(given: Mapping[str, Any]) -> None:
     inputs = _Inputs(
         validated(DataOptions, values),
         validated(TaskOptions, values),
+        validated(LinkOptions, values),
         validated(ModelOptions, values),
     )
     settings = resolve_settings(
         {name: values[name] for name in Settings.model_fields if name in values}
     )
-    check_names(model=inputs.model.model, method=settings.method)
+    check_source(inputs.data)
+    check_model(inputs.model)
+    check_method(settings.method)
     _check_recovery(settings)
     _check_outputs(outputs, settings)
     ticket = _search(inputs, settings, outputs)
@@ -61,6 +68,7 @@ class _Inputs(NamedTuple):
 
     data: DataOptions
     task: TaskOptions
+    links: LinkOptions
     model: ModelOptions
 
 
@@ -68,13 +76,10 @@ def _search(inputs: _Inputs, settings: Settings, outputs: FindOptions) -> Ticket
     dataset = load_dataset(inputs.data)
     with immediate_interrupts():
         from fastglt.api import find
-        from fastglt.training.tasks import make_task
 
     use_threads(outputs)
-    name = inputs.task.task or dataset.task
-    metric = inputs.task.metric or (dataset.metric if name == dataset.task else None)
-    task = make_task(name, dataset.data, metric=metric, **inputs.task.options)
-    model = build_model(inputs.model, dataset, settings.seed)
+    task = choose_task(inputs.task, dataset, inputs.links)
+    model = build_model(inputs.model, dataset, task, settings.seed)
     with progress_bars() as callback:
         ticket = find(model, dataset.data, task=task, callback=callback, **settings.model_dump())
     is_own = inputs.data.data is not None
@@ -96,6 +101,7 @@ def _write(ticket: Ticket, outputs: FindOptions) -> None:
         if not to_stdout:
             written.append(outputs.json_file)
     output = Output(sys.stderr if to_stdout else None)
+    output.line(summary.subject(ticket.settings))
     output.table(summary.HEADER, summary.rows(ticket.metrics))
     output.line(summary.removed(ticket))
     for note in ticket.metrics["notes"]:

@@ -1,14 +1,22 @@
-"""The graph and the model that options or a ticket's records name."""
+"""The graph, the task and the model that options or a ticket's records name."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastglt.cli.exits import immediate_interrupts
-from fastglt.cli.options import METHODS, MODELS, DataOptions, ModelOptions, ResultOptions
+from fastglt.cli.options import (
+    METHODS,
+    MODELS,
+    DataOptions,
+    LinkOptions,
+    ModelOptions,
+    ResultOptions,
+    TaskOptions,
+)
 from fastglt.cli.progress import working
-from fastglt.cli.records import DatasetRecord, ModelRecord
+from fastglt.cli.records import DatasetRecord, ModelRecord, recorded_name
+from fastglt.data.entry import LINK_PREDICTION
 from fastglt.errors import InputError, TicketFileError, UnknownNameError
 from fastglt.models import is_own_model, resolve_config
 
@@ -16,103 +24,148 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fastglt.data import LoadedDataset
+    from fastglt.training.task import Task
 
 LINK_OUTPUTS = 64
 """Width of the node embeddings that a model of one's own is asked for in link prediction."""
 
 
-def check_names(*, model: str, method: str | None = None) -> None:
-    """Refuse unknown names at once, before anything is loaded.
+def check_source(options: DataOptions) -> None:
+    """Refuse at once what names no graph, or two.
 
     Raises:
-        UnknownNameError: If there is no such model or method.
+        InputError: If neither or both of ``--dataset`` and ``--data`` are given, or if
+            ``--split`` cannot be read.
+        UnknownNameError: If there is no dataset of that name.
     """
-    if not is_own_model(model) and model.lower() not in MODELS:
-        raise UnknownNameError("model", model, MODELS)
-    if method is not None and method not in METHODS:
-        raise UnknownNameError("method", method, METHODS)
+    from fastglt.data import CATALOGUE
+
+    _split(options.split)
+    if options.data is not None and options.dataset is not None:
+        raise InputError("--dataset and --data are two graphs; leave one of them out")
+    if options.dataset is not None:
+        CATALOGUE.get(options.dataset)
+    elif options.data is None:
+        names = ", ".join(entry.name for entry in CATALOGUE)
+        raise InputError(
+            f"--dataset is missing; choose one of {names}, or give a graph of your own with --data"
+        )
+
+
+def check_model(options: ModelOptions) -> None:
+    """Refuse at once a model that there is not, or a size that it does not have.
+
+    Raises:
+        InputError: If an option is not one of that model.
+        UnknownNameError: If there is no such named backbone.
+    """
+    if not is_own_model(options.model):
+        resolve_config(options.model, options)
+        return
+    sizes = options.model_dump(exclude={"model", "hidden"}, exclude_none=True)
+    if sizes:
+        name, value = next(iter(sizes.items()))
+        raise InputError(
+            f"{name} is for the named backbones {', '.join(MODELS)} (got {name}={value}); a model "
+            "of your own has a size of its own"
+        )
+
+
+def check_method(name: str) -> None:
+    """Refuse at once a search method that there is not.
+
+    Raises:
+        UnknownNameError: If there is no such method.
+    """
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
 
 
 def load_dataset(options: DataOptions, record: DatasetRecord | None = None) -> LoadedDataset:
     """Load the graph of the options; a record of it has its transforms replayed.
 
     Args:
-        options: Name and place.
+        options: Name and place, as :func:`check_source` lets them through.
         record: What a ticket says about the same graph.
 
     Raises:
-        InputError: If no graph is named, or two are.
+        InputError: If the file or the split cannot be used.
         DatasetNotFoundError: If no place has it.
         TicketFileError: If the record cannot be replayed.
     """
-    from fastglt import data as datasets
-
+    check_source(options)
     with working("loading torch"), immediate_interrupts():
         import torch_geometric.data
         import torch_geometric.nn  # noqa: F401
 
-    if options.data is not None and options.dataset is not None:
-        raise InputError("--dataset and --data are two graphs; leave one of them out")
-    transforms = None if record is None else record.transforms
-    split = _split(options.split)
     try:
-        if options.data is not None:
-            with working(f"loading {options.data.name}"):
-                return datasets.load_npz(
-                    options.data,
-                    split_seed=options.split_seed,
-                    split=split,
-                    transforms=transforms,
-                )
-        if options.dataset is None:
-            names = ", ".join(entry.name for entry in datasets.CATALOGUE)
-            raise InputError(
-                f"--dataset is missing; choose one of {names}, or give a graph of your own "
-                "with --data"
-            )
-        with working(f"loading {options.dataset}"):
-            return datasets.load(
-                options.dataset,
-                root=options.root,
-                split_seed=options.split_seed,
-                split=split,
-                transforms=transforms,
-            )
+        return _load(options, None if record is None else record.transforms)
     except TypeError as error:  # wrong or missing arguments, in a file of somebody else
-        if transforms is None:
+        if record is None:
             raise
         raise TicketFileError(f"the ticket's transforms cannot be replayed: {error}") from error
 
 
+def choose_task(
+    options: TaskOptions, dataset: LoadedDataset, links: LinkOptions | None = None
+) -> Task:
+    """The task that is asked for, else that of the dataset, with the metric that goes with it.
+
+    Raises:
+        UnknownNameError: If there is no such task or metric.
+        InputError: If options of link prediction are given for another task.
+    """
+    from fastglt.training.tasks import make_task
+
+    name = options.task or dataset.task
+    given = {} if links is None else links.options
+    if given and name != LINK_PREDICTION:
+        raise InputError(
+            f"{next(iter(given))} is for link prediction (got task {name!r}); leave it out"
+        )
+    metric = options.metric or (dataset.metric if name == dataset.task else None)
+    return make_task(name, dataset.data, metric=metric, **given)
+
+
 def model_record(options: ModelOptions, dataset: LoadedDataset) -> ModelRecord:
     """What a ticket remembers of a model: all sizes, or the name of a file without its folder."""
+    name = recorded_name(options.model)
     if is_own_model(options.model):
-        sizes = options.model_dump(exclude={"model"})
-        return ModelRecord(name=Path(options.model).name, **sizes)
+        return ModelRecord(name=name, hidden=options.hidden)
     featureless = dataset.data.num_features == 0
     config = resolve_config(options.model, options, featureless=featureless)
-    return ModelRecord(name=options.model.lower(), **config.model_dump())
+    return ModelRecord(name=name, **config.model_dump())
 
 
-def build_model(options: ModelOptions, dataset: LoadedDataset, seed: int) -> nn.Module:
-    """The model of the options, made for a graph, with weights that follow from the seed.
+def build_model(options: ModelOptions, dataset: LoadedDataset, task: Task, seed: int) -> nn.Module:
+    """The model of the options, made for a graph and a task.
 
-    A model for link prediction returns node embeddings, as wide as its hidden layers.
+    Its weights follow from the seed. A model for link prediction returns node embeddings, as wide
+    as its hidden layers.
+
+    Raises:
+        InputError: If the graph is not fit for the task, or a size not for the model.
     """
     from fastglt.models import build_model as build
     from fastglt.models import load_model
     from fastglt.training.seeding import seeded
 
     data = dataset.data
+    classes = dataset.num_classes if task.name == dataset.task else task.validate(data)
     with seeded(seed):
         if is_own_model(options.model):
-            outputs = dataset.num_classes or options.hidden or LINK_OUTPUTS
+            if classes and options.hidden is not None:
+                raise InputError(
+                    f"hidden is for the named backbones {', '.join(MODELS)}, and for models of "
+                    f"your own in link prediction only (got hidden={options.hidden})"
+                )
+            outputs = classes or options.hidden or LINK_OUTPUTS
             return load_model(options.model, data.num_features, outputs)
         config = resolve_config(options.model, options, featureless=data.num_features == 0)
         return build(
             options.model,
             data.num_features,
-            dataset.num_classes or config.hidden or LINK_OUTPUTS,
+            classes or config.hidden or LINK_OUTPUTS,
             config,
             num_edge_features=dataset.num_edge_features,
             num_nodes=data.num_nodes,
@@ -127,17 +180,35 @@ def use_threads(options: ResultOptions) -> None:
         torch.set_num_threads(options.threads)
 
 
+def _load(options: DataOptions, transforms: list[dict[str, object]] | None) -> LoadedDataset:
+    from fastglt import data as datasets
+
+    split = _split(options.split)
+    with working(f"loading {options.dataset if options.data is None else options.data.name}"):
+        if options.data is not None:
+            return datasets.load_npz(
+                options.data, split_seed=options.split_seed, split=split, transforms=transforms
+            )
+        return datasets.load(
+            str(options.dataset),
+            root=options.root,
+            split_seed=options.split_seed,
+            split=split,
+            transforms=transforms,
+        )
+
+
 def _split(text: str | None) -> dict[str, float] | None:
     """``"20,30"`` counts nodes of each class, ``"0.6,0.2"`` shares of all."""
     if text is None:
         return None
-    message = f"split must be TRAIN,VAL, such as 20,30 or 0.6,0.2 (got {text!r})"
-    parts = text.split(",")
+    parts = [part.strip() for part in text.split(",")]
     try:
-        if len(parts) == 2 and all(part.strip().isdecimal() for part in parts):
-            train, val = (int(part) for part in parts)
-            return {"train_per_class": train, "val_per_class": val}
-        train_share, val_share = (float(part) for part in parts)
+        train, val = parts
+        if train.isdecimal() and val.isdecimal():
+            return {"train_per_class": int(train), "val_per_class": int(val)}
+        return {"train": float(train), "val": float(val)}
     except ValueError:
-        raise InputError(message) from None
-    return {"train": train_share, "val": val_share}
+        raise InputError(
+            f"split must be TRAIN,VAL, such as 20,30 or 0.6,0.2 (got {text!r})"
+        ) from None

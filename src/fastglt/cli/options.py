@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from fastglt.data.catalogue import CATALOGUE
-from fastglt.data.entry import TASKS
+from fastglt.data.entry import GRAPH_CLASSIFICATION, TASKS
 from fastglt.errors import InputError
 from fastglt.models import BACKBONES
 from fastglt.models.config import BackboneConfig
@@ -30,10 +30,17 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 METHODS = tuple(METHOD_MODULES)
 MODELS = tuple(BACKBONES)
+GRAPH_TASKS = tuple(task for task in TASKS if task != GRAPH_CLASSIFICATION)
+"""Tasks on one graph; datasets of many graphs are for Python."""
 DENOISING_METHODS = frozenset({"fastglt"})
 """Methods whose tickets have a history to plot."""
 
-_NAMES: dict[str, tuple[str, ...]] = {"method": METHODS, "preset": tuple(PRESETS)}
+_NAMES: dict[str, tuple[str, ...]] = {
+    "method": METHODS,
+    "preset": tuple(PRESETS),
+    "task": GRAPH_TASKS,
+}
+_METAVARS = {"task": "NAME", "split": "TRAIN,VAL"}
 
 
 class _Options(BaseModel):
@@ -58,7 +65,8 @@ class DataOptions(RootOptions):
     )
     data: Path | None = Field(
         default=None,
-        description="graph of your own, a .npz file; its keys are those of fastglt.data.save_npz",
+        description="graph of your own: a .npz file with edge_index, x and y, among others; "
+        "'python -m pydoc fastglt.data.npz' describes all of them",
     )
     split_seed: int = Field(
         default=0,
@@ -68,26 +76,32 @@ class DataOptions(RootOptions):
     )
     split: str | None = Field(
         default=None,
-        description="split to draw instead of the usual one, TRAIN,VAL: nodes of each class "
-        "(20,30) or shares (0.6,0.2)",
+        description="split to draw instead of the usual one: nodes of each class (20,30) or "
+        "shares (0.6,0.2)",
     )
 
 
 class TaskOptions(_Options):
     """What is predicted and measured."""
 
-    task: Literal[TASKS] | None = Field(  # type: ignore[valid-type]
-        default=None, description="what is predicted; default: what the graph is made for"
+    task: Literal[GRAPH_TASKS] | None = Field(  # type: ignore[valid-type]
+        default=None, description="what is predicted, if not what the graph is made for"
     )
     metric: str | None = Field(
         default=None,
         description="accuracy, roc_auc, average_precision or hits@K; default: the usual one of "
         "graph or task",
     )
+
+
+class LinkOptions(_Options):
+    """How link prediction is trained."""
+
     batch_size: int | None = Field(
         default=None,
         ge=1,
-        description="training positives in a step of link prediction; default: 65536 or a tenth",
+        description="link prediction: training positives in a step; default: a tenth of them, at "
+        "most 65536",
     )
     keep_positives: bool = Field(
         default=False,
@@ -96,8 +110,8 @@ class TaskOptions(_Options):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Further arguments of the task's class; ``None`` where nothing was asked."""
-        return {"batch_size": self.batch_size, "keep_positives": self.keep_positives or None}
+        """Further arguments of the task's class; what was not asked for is left out."""
+        return self.model_dump(exclude_defaults=True)
 
 
 class ModelOptions(BackboneConfig):
@@ -128,6 +142,17 @@ class FindOptions(ResultOptions):
     plot: Path | None = Field(
         default=None, description="file for a plot of the denoising run (.png, .pdf or .svg)"
     )
+
+
+FIND_SPECS: tuple[Spec, ...] = (
+    DataOptions,
+    TaskOptions,
+    LinkOptions,
+    ModelOptions,
+    Settings,
+    FindOptions,
+)
+"""All options of ``find``, which are also those that a config file may hold."""
 
 
 class ConfigOptions(_Options):
@@ -200,7 +225,9 @@ def _option(name: str, field: FieldInfo) -> Any:
     kind = _plain_type(field)
     if kind is bool and field.default is True:
         flag = f"{flag}/--no-{name.replace('_', '-')}"
-    return typer.Option(flag, help=_help(name, field), metavar=_metavar(field), show_default=False)
+    return typer.Option(
+        flag, help=_help(name, field), metavar=_metavar(name, field), show_default=False
+    )
 
 
 def _plain_type(field: FieldInfo) -> Any:
@@ -220,7 +247,9 @@ def _without_none(kind: Any) -> Any:
     return only
 
 
-def _metavar(field: FieldInfo) -> str | None:
+def _metavar(name: str, field: FieldInfo) -> str | None:
+    if name in _METAVARS:
+        return _METAVARS[name]
     kind = _without_none(field.annotation)
     if get_origin(kind) is Literal:
         return "|".join(str(choice) for choice in get_args(kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,19 +37,19 @@ class Output:
         """One line, never wrapped."""
         self._stream.write(f"{text}\n")
 
-    def table(self, header: Row, rows: Sequence[Row], *, numeric: bool = True) -> None:
+    def table(self, header: Row, rows: Sequence[Row], *, text: Container[int] = (0,)) -> None:
         """A table.
 
         Args:
             header: Names of the columns.
             rows: Cells by row, as many as there are columns.
-            numeric: Whether all columns but the first hold numbers and are aligned to the right.
+            text: Columns of text; the others hold numbers and are aligned to the right.
         """
         if self._console is None:
-            for row in _aligned([header, *rows], numeric):
+            for row in _aligned([header, *rows], text):
                 self.line(row)
         else:
-            self._console.print(_rich_table(header, rows, numeric))
+            self._console.print(_rich_table(header, rows, text))
 
 
 def print_json(value: Any, stream: TextIO | None = None) -> None:
@@ -74,20 +74,20 @@ def _as_json(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
-def _rich_table(header: Row, rows: Sequence[Row], numeric: bool) -> Table:
+def _rich_table(header: Row, rows: Sequence[Row], text: Container[int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for index, name in enumerate(header):
-        table.add_column(name, justify="right" if numeric and index else "left", overflow="fold")
+        table.add_column(name, justify="left" if index in text else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def _aligned(rows: Sequence[Row], numeric: bool) -> list[str]:
+def _aligned(rows: Sequence[Row], text: Container[int]) -> list[str]:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.rjust(width) if numeric and index else cell.ljust(width)
+            cell.ljust(width) if index in text else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

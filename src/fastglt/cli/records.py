@@ -1,16 +1,18 @@
 """What a ticket written by the command line says about its graph and model.
 
-Kept in ``ticket.settings`` under ``dataset`` and ``model``. Paths are never kept.
+Kept in ``ticket.settings`` under ``dataset``, ``task`` and ``model``. Folders are never kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fastglt.errors import TicketFileError
+from fastglt.models import is_own_model
 from fastglt.models.config import BackboneConfig
 
 if TYPE_CHECKING:
@@ -62,10 +64,10 @@ class ModelRecord(BackboneConfig):
 
     name: str
 
-    @property
-    def config(self) -> BackboneConfig:
-        """The size alone."""
-        return BackboneConfig(**self.model_dump(exclude={"name"}))
+
+def recorded_name(model: str) -> str:
+    """What a ticket calls a model: its name, or its file without the folder."""
+    return Path(model).name if is_own_model(model) else model.lower()
 
 
 def read_record(kind: type[_Record], name: str, settings: Mapping[str, Any]) -> _Record | None:

@@ -69,10 +69,14 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     known = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
     defaults = {name: field.default for name, field in Settings.model_fields.items()} | known
     defaults["preset"] = preset
+    # As a ticket file gives them back: it has lists, no tuples.
+    plain = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()
+    }
     different = {
         name: value
         for name, value in settings.items()
-        if name not in defaults or value != defaults[name]
+        if name not in plain or (list(value) if isinstance(value, tuple) else value) != plain[name]
     }
     return different, {name: settings[name] for name in settings if name not in different}
 
@@ -105,19 +109,19 @@ def _section(
     title: str,
     header: tuple[str, ...],
     rows: Sequence[tuple[str, ...]],
-    numeric: bool = True,
+    text: tuple[int, ...] = (0,),
 ) -> None:
     if not rows:
         return
     output.line()
     if title:
         output.line(title)
-    output.table(header, rows, numeric=numeric)
+    output.table(header, rows, text=text)
 
 
 def _values(output: Output, title: str, values: Mapping[str, Any]) -> None:
     rows = [(formats.text(name), formats.text(value)) for name, value in values.items()]
-    _section(output, title, ("name", "value"), rows, numeric=False)
+    _section(output, title, ("name", "value"), rows, text=(0, 1))
 
 
 def _kept_by_parameter(ticket: Ticket) -> dict[str, tuple[int, int]]:

@@ -24,6 +24,24 @@ _STAGES = ("dense", "teacher", "search", "retrain", "total")
 _TRAINED = ("dense", "search", "retrain")
 
 
+def subject(settings: Mapping[str, Any]) -> str:
+    """One line: which model on which graph, for what.
+
+    Args:
+        settings: Those of a ticket, with the records of the command line.
+    """
+    dataset, task = settings["dataset"], settings["task"]
+    return heading(
+        settings["model"]["name"], dataset["title"] or dataset["name"], task["name"], task["metric"]
+    )
+
+
+def heading(model: str, dataset: str, task: str, metric: str) -> str:
+    """Such as ``gcn on Cora: node-classification by accuracy``."""
+    named = formats.text(model), formats.text(dataset), formats.text(task), formats.text(metric)
+    return "{} on {}: {} by {}".format(*named)
+
+
 def rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Rows of the table dense / ticket; what was not measured has no row."""
     metric = formats.text(metrics.get("metric", "metric"))
