@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from fastglt.search.denoiser import Denoiser as Denoiser
     from fastglt.settings import DenoiseConfig as DenoiseConfig
     from fastglt.settings import Settings as Settings
+    from fastglt.ticket import PruneEdges as PruneEdges
     from fastglt.ticket import Ticket as Ticket
+    from fastglt.ticket import degree_rule as degree_rule
+    from fastglt.ticket import masks_from_state_dict as masks_from_state_dict
     from fastglt.training.callback import Callback as Callback
     from fastglt.training.task import Task as Task
     from fastglt.training.tasks import GraphClassification as GraphClassification
@@ -31,10 +34,13 @@ _EXPORTS = {
     "LinkPrediction": "fastglt.training.tasks",
     "MultiLabelNodeClassification": "fastglt.training.tasks",
     "NodeClassification": "fastglt.training.tasks",
+    "PruneEdges": "fastglt.ticket",
     "Settings": "fastglt.settings",
     "Task": "fastglt.training.task",
     "Ticket": "fastglt.ticket",
+    "degree_rule": "fastglt.ticket",
     "find": "fastglt.api",
+    "masks_from_state_dict": "fastglt.ticket",
 }
 
 __all__ = [
@@ -45,11 +51,14 @@ __all__ = [
     "LinkPrediction",
     "MultiLabelNodeClassification",
     "NodeClassification",
+    "PruneEdges",
     "Settings",
     "Task",
     "Ticket",
     "__version__",
+    "degree_rule",
     "find",
+    "masks_from_state_dict",
 ]
 
 

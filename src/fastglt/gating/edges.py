@@ -26,7 +26,8 @@ def keep_edges(data: Data, keep: Tensor) -> Data:
         The kept edges in their given order with everything that belongs to them
         (``edge_weight``, ``edge_attr``, ...), and an explicit ``num_nodes``. Nodes keep their
         numbers, also those that become isolated. Supervision edges (``edge_label_index`` and the
-        like) stay whole.
+        like) stay whole. A :class:`~torch_geometric.data.Batch` that loses edges can no longer be
+        taken apart into its graphs.
 
     Raises:
         GraphError: ``data`` also holds an adjacency matrix, which would keep every edge.
@@ -37,7 +38,11 @@ def keep_edges(data: Data, keep: Tensor) -> Data:
                 f"data.{name} must not stand beside edge_index: a model that reads it would see "
                 "the pruned edges; delete it"
             )
-    return _with_edge_values(data, lambda value, dim: _masked(value, keep, dim))
+    result = _with_edge_values(data, lambda value, dim: _masked(value, keep, dim))
+    if not bool(keep.all()):
+        # Where each graph of a batch begins: PyG says so when it is missed, and would err with it.
+        vars(result).pop("_slice_dict", None)
+    return result
 
 
 def reorder_edges(data: Data, order: Tensor) -> Data:
