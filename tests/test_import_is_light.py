@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torch_geometric", "matplotlib")
+HEAVY = ("torch", "torch_geometric", "matplotlib", "ogb")
 
 # Prints the heavy modules on its last line, also when the program ends with SystemExit.
 PROBE = """
@@ -38,11 +38,28 @@ def test_import_loads_nothing_heavy() -> None:
     assert heavy_modules_after("import fastglt")[0] == []
 
 
-def test_help_loads_nothing_heavy() -> None:
-    statement = "sys.argv = ['fastglt', '--help']; runpy.run_module('fastglt', run_name='__main__')"
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [(["--help"], "find"), (["find", "--help"], "--embedding-dim"), (["datasets"], "ogbn-arxiv")],
+)
+def test_help_and_lists_load_nothing_heavy(arguments: list[str], text: str) -> None:
+    start = f"sys.argv = {['fastglt', *arguments]!r}"
+    statement = f"{start}; runpy.run_module('fastglt', run_name='__main__')"
     loaded, output = heavy_modules_after(statement)
-    assert "find" in output
+    assert text in output
     assert loaded == []
+
+
+def test_a_name_that_there_is_not_costs_no_heavy_import() -> None:
+    statement = """
+    import contextlib, io
+    import fastglt.cli
+    for wrong in (["--dataset=citeser"], ["--dataset=cora", "--model=gcm"], ["--data=x.npz",
+                  "--split=1"], ["--dataset=cora", "--heads=2"], []):
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
+            fastglt.cli.main(["find", *wrong])
+"""
+    assert heavy_modules_after(statement)[0] == []
 
 
 @pytest.mark.parametrize("name", HEAVY)

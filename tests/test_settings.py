@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -67,6 +68,11 @@ def test_sparsities_out_of_range_name_setting_and_value(name, bad):
         ("recover", "hope"),
         ("edge_score", "vibes"),
         ("edge_l1", -1),
+        ("edge_values", "real"),
+        ("edge_rule", "drop"),
+        ("holdout", 0),
+        ("holdout", 1.0),
+        ("inductive", "perhaps"),
     ],
 )
 def test_other_values_out_of_range_name_setting_and_value(name, bad):
@@ -74,6 +80,28 @@ def test_other_values_out_of_range_name_setting_and_value(name, bad):
         resolve_settings({name: bad})
     assert str(caught.value).startswith(f"{name}: ")
     assert f"(got {bad!r})" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["include", "exclude"])
+@pytest.mark.parametrize(
+    "given", ["a.*, b.bias", ["a.*", "b.bias"], ("a.*", "b.bias"), " a.*,b.bias,"]
+)
+def test_patterns_are_a_list_or_a_string_with_commas(name, given):
+    settings = resolve_settings({name: given})
+    assert getattr(settings, name) == ("a.*", "b.bias")
+    # Also after a ticket file, which has lists.
+    assert resolve_settings(json.loads(settings.model_dump_json())) == settings
+
+
+@pytest.mark.parametrize("bad", [3, [1], None])
+def test_patterns_must_be_text(bad):
+    with pytest.raises(InputError, match=r"^include"):
+        resolve_settings({"include": bad})
+
+
+def test_learned_edge_values_are_not_for_unseen_nodes():
+    with pytest.raises(InputError, match=r"edge_values='learned' has no weight for the edges"):
+        resolve_settings({"inductive": True, "edge_values": "learned"})
 
 
 def test_unknown_presets_and_settings_suggest_the_nearest():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastglt import data as datasets
 from fastglt.data import CATALOGUE, LoadedDataset, csbm
+from fastglt.data.loading import split_record
 from fastglt.data.transforms import replay
 
 QUICK = (
@@ -21,7 +22,9 @@ def load(name, *, root=None, split_seed=0, split=None, transforms=None):
     entry = CATALOGUE.get(name)
     data = csbm(120, num_classes=3, num_features=6, average_degree=6, seed=1)
     records = []
-    if entry.split:
+    if split is not None:
+        records.append(split_record(split, split_seed))
+    elif entry.split:
         counts = {"train_per_class": 5, "val_per_class": 10}
         records.append({"name": "RandomSplit", **counts, "seed": split_seed})
     records.append({"name": "NormalizeFeatures"})
