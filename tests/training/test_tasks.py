@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastglt.errors import InputError, ModelError, UnknownNameError
+from fastglt.errors import GraphError, InputError, ModelError, UnknownNameError
 from fastglt.training.task import Task
 from fastglt.training.tasks import (
     TASKS,
@@ -110,3 +110,9 @@ def test_a_task_of_ones_own_needs_loss_and_metric_alone():
 def test_an_output_that_is_no_float_tensor_is_described():
     with pytest.raises(ModelError, match=r"float tensor.*got tuple"):
         Regression().check_output((1, 2), graph(), 0)
+
+
+@pytest.mark.parametrize("data", [[], None, {"x": 1}])
+def test_what_is_no_graph_is_described(data):
+    with pytest.raises(GraphError, match=rf"got {type(data).__name__}.*from_graph_splits"):
+        make_task(None, data)

@@ -16,6 +16,7 @@ from fastglt.data.loading import listing as listing
 from fastglt.data.loading import load as load
 
 if TYPE_CHECKING:
+    from fastglt.data.graphs import from_graph_splits as from_graph_splits
     from fastglt.data.links import from_link_splits as from_link_splits
     from fastglt.data.links import random_link_split as random_link_split
     from fastglt.data.npz import load_npz as load_npz
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _NEED_TORCH = {
     "csbm": "synthetic",
+    "from_graph_splits": "graphs",
     "from_link_splits": "links",
     "load_npz": "npz",
     "random_link_split": "links",
@@ -36,6 +38,7 @@ __all__ = [
     "DatasetRow",
     "LoadedDataset",
     "csbm",
+    "from_graph_splits",
     "from_link_splits",
     "listing",
     "load",

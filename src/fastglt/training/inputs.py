@@ -90,7 +90,7 @@ def kept_view(data: Data, keep: Tensor) -> Data:
         keep: ``[num_edges]`` bool.
     """
     if bool(keep.all()):
-        return data
+        return copy.copy(data)
     if ADJACENCY not in data:
         return keep_edges(data, keep)
     plain = copy.copy(data)

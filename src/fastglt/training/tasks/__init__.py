@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch_geometric.data import Batch, Data
+from torch_geometric.data.data import BaseData
 
-from fastglt.errors import InputError, UnknownNameError
+from fastglt.errors import GraphError, InputError, UnknownNameError
 from fastglt.training.task import Task
 from fastglt.training.tasks.graph_classification import GraphClassification as GraphClassification
 from fastglt.training.tasks.link_prediction import LinkPrediction as LinkPrediction
@@ -48,6 +49,7 @@ def make_task(
         options: Further arguments of the task's class; those that are ``None`` are left out.
 
     Raises:
+        GraphError: If ``data`` is no graph.
         UnknownNameError: If there is no such task or metric.
         InputError: If the task has no such option, or is given ready-made together with options.
     """
@@ -59,8 +61,8 @@ def make_task(
             raise InputError(f"{min(given)} must be given to the task itself, {task.name!r}")
         return task
     if isinstance(task, Mapping):
-        task, metric = task["name"], task["metric"]
-        given.setdefault("metric", metric)
+        given.setdefault("metric", task["metric"])
+        task = task["name"]
     name = task or _natural_task(data)
     if name not in TASKS:
         raise UnknownNameError("task", name, TASKS)
@@ -74,6 +76,11 @@ def make_task(
 
 
 def _natural_task(data: Data) -> str:
+    if not isinstance(data, BaseData):
+        raise GraphError(
+            f"data must be a torch_geometric.data.Data (got {type(data).__name__}); graphs of a "
+            "list or dataset become one with fastglt.data.from_graph_splits"
+        )
     if data.get("val_pos_edge_label_index") is not None:
         return LinkPrediction.name
     y = data.get("y")
