@@ -150,7 +150,7 @@ def test_the_helper_removes_the_share_but_for_ties(
     rule = degree_rule(edge_index, 6, sparsity)
     degree = num_neighbours(edge_index, 6)
     product = (degree[ends[0]] * degree[ends[1]]).tolist()
-    removed = int(sparsity * 100) * len(product) // 100
+    removed = round(sparsity * 100) * len(product) // 100  # in whole numbers
     kept = kept_by_rule(rule, edge_index, 6)
     dropped = {
         p for p, k in zip(_products(edge_index, degree), kept.tolist(), strict=True) if not k
