@@ -71,6 +71,14 @@ def test_another_model_or_graph_is_refused(cli, ticket):
     assert cli("eval", FILE, "--model=gat").code == 2
 
 
+def test_a_graph_of_another_size_is_named_as_such(cli, ticket, tmp_path):
+    ticket.graph["num_nodes"] = 121
+    ticket.save(tmp_path / FILE)
+    outcome = cli("eval", FILE)
+    assert outcome.code == 2
+    assert "another graph: it was found on 121 nodes, and cora has 120" in outcome.err
+
+
 def test_other_features_are_warned_about(cli, ticket, monkeypatch):
     load = tiny_graph.load
 
@@ -119,6 +127,13 @@ def test_nothing_recorded_is_nothing_to_disagree_with(cli, ticket, tmp_path):
         ("model", {"name": "gcn", "hidden": -1}, "setting model.hidden cannot be used"),
         ("model", {"hidden": 8}, "setting model.name cannot be used: field required"),
         ("model", {"name": "evil"}, "unknown model 'evil'"),
+        ("task", {"name": "evil"}, "setting task.metric cannot be used: field required"),
+        ("task", {"name": "custom", "metric": "m"}, "'custom', is none of the command line's"),
+        (
+            "task",
+            {"name": "node-classification", "metric": "luck"},
+            "unknown metric 'luck'",
+        ),
     ],
 )
 def test_damaged_records_are_named(key, value, message, cli, ticket, tmp_path):

@@ -230,7 +230,7 @@ def test_a_graph_can_be_used_for_another_task_than_its_usual_one(found, agreeing
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--task=link-prediction",), "train_pos_edge_label_index"),
+        (("--task=link-prediction",), "needs pairs to tell apart, which mine does not have"),
         (("--task=multilabel-node-classification",), "data.y must"),
         (("--task=graph-classification",), "task: input should be 'node-classification'"),
         (("--metric=hits@20",), "unknown metric 'hits@20'"),

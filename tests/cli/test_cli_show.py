@@ -32,6 +32,10 @@ def test_shows_metrics_layers_settings_and_provenance(cli, ticket):
     for name, mask in ticket.weight_masks.items():
         share = f"{100 * (1 - mask.float().mean().item()):.2f} %"
         assert f"{name} {int(mask.sum())} {mask.numel()} {share}" in lines
+    found_on = lines[lines.index("Found on") :]
+    for line in ("dataset.name cora", "task.metric accuracy", "model.name gcn", "model.hidden 8"):
+        assert line in found_on
+    assert not any(line.startswith("model.heads") for line in lines)
     different = lines.index("Settings that differ from the preset")
     other = lines.index("Other settings")
     assert different < lines.index("denoise_steps 25") < other < lines.index("alpha 0.1")

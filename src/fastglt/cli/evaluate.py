@@ -37,13 +37,14 @@ from fastglt.cli.records import (
     read_record,
     recorded_name,
 )
-from fastglt.errors import FastGLTError, InputError
+from fastglt.errors import FastGLTError, InputError, TicketMismatchError
 from fastglt.models import is_own_model
 
 if TYPE_CHECKING:
     from torch import nn
     from torch_geometric.data import Data
 
+    from fastglt.data import LoadedDataset
     from fastglt.ticket import Ticket
 
 _SPLIT_OPTIONS = frozenset({"split_seed", "split"})
@@ -101,6 +102,7 @@ def _measured(ticket: Ticket, path: Path, values: Mapping[str, Any]) -> _Measure
     asks_for_split = bool(_SPLIT_OPTIONS & values.keys())
     replayed = None if asks_for_split or not _is_about(record, data_options) else record
     dataset = load_dataset(data_options, replayed)
+    _check_size(ticket, dataset)
     task = choose_task(task_options, dataset)
     model = build_model(model_options, dataset, task, seed=0)
     checks = measure(ticket, *_applied(ticket, model, dataset.data), task)
@@ -129,6 +131,16 @@ def _dataset_of(record: DatasetRecord | None, options: DataOptions) -> DataOptio
             "--data"
         )
     return options.model_copy(update={"dataset": record.name})
+
+
+def _check_size(ticket: Ticket, dataset: LoadedDataset) -> None:
+    """Refuse an obviously different graph before a model is made for it."""
+    recorded, here = ticket.graph.get("num_nodes"), dataset.data.num_nodes
+    if recorded != here:
+        raise TicketMismatchError(
+            f"this ticket belongs to another graph: it was found on {recorded} nodes, and "
+            f"{dataset.name} has {here}"
+        )
 
 
 def _is_about(record: DatasetRecord | None, options: DataOptions) -> bool:

@@ -113,8 +113,10 @@ def choose_task(
 
     Raises:
         UnknownNameError: If there is no such task or metric.
-        InputError: If options of link prediction are given for another task.
+        InputError: If options of link prediction are given for another task, or the graph has no
+            pairs to tell apart.
     """
+    from fastglt.data.links import LINK_KEYS
     from fastglt.training.tasks import make_task
 
     name = options.task or dataset.task
@@ -122,6 +124,12 @@ def choose_task(
     if given and name != LINK_PREDICTION:
         raise InputError(
             f"{next(iter(given))} is for link prediction (got task {name!r}); leave it out"
+        )
+    if name == LINK_PREDICTION and not any(key in dataset.data for key in LINK_KEYS):
+        raise InputError(
+            f"task {name!r} needs pairs to tell apart, which {dataset.name} does not have; make "
+            "them with fastglt.data.random_link_split, save them with fastglt.data.save_npz and "
+            "give that file with --data"
         )
     metric = options.metric or (dataset.metric if name == dataset.task else None)
     return make_task(name, dataset.data, metric=metric, **given)

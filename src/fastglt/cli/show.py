@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ _SHOWN = {
       for side in ("dense", "ticket")),
     "metric", "edge_sparsity", "weight_sparsity",
 }  # fmt: skip
+
+# Settings that say what was searched, not how.
+_RECORDS = ("dataset", "task", "model")
 
 
 def run(ticket: str, given: Mapping[str, Any]) -> None:
@@ -96,7 +99,10 @@ def _print(ticket: Ticket, path: Path, output: Output) -> None:
         ("", "kept", "of", "sparsity"),
         [_kept_row(*each) for each in counts.items()],
     )
-    different, same = split_settings(ticket.settings)
+    recorded = {name: ticket.settings[name] for name in _RECORDS if name in ticket.settings}
+    searched = {name: ticket.settings[name] for name in ticket.settings if name not in recorded}
+    _values(output, "Found on", _known(_flat(recorded)))
+    different, same = split_settings(searched)
     _values(output, "Settings that differ from the preset", different)
     _values(output, "Other settings", same)
     _values(output, "Other figures", _flat(ticket.metrics, leave_out=_SHOWN))
@@ -134,8 +140,13 @@ def _kept_row(name: str, pair: tuple[int, int]) -> tuple[str, ...]:
     return (formats.text(name), formats.count(kept), formats.count(total), sparsity)
 
 
-def _flat(values: Mapping[str, Any], leave_out: set[str]) -> dict[str, Any]:
-    """Nested figures under dotted names, e.g. ``seconds.total``."""
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what does not apply, such as the heads of a model that has none."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _flat(values: Mapping[str, Any], leave_out: Container[str] = ()) -> dict[str, Any]:
+    """Nested values under dotted names, e.g. ``seconds.total``."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if name in leave_out:
