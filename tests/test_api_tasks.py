@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
-from torch_geometric.nn import GATConv, GCNConv, GINEConv, SAGEConv
+from torch_geometric.nn import GATConv, GCNConv, GINEConv, SAGEConv, SuperGATConv
 from torch_geometric.transforms import ToSparseTensor
 
 import fastglt
@@ -235,6 +235,14 @@ def test_lazy_models_are_initialised_in_a_copy_and_by_the_seed():
     _same_ticket(first, second)
     other = _find(model, data, seed=1)
     assert not states_equal(first.init_state, other.init_state)
+
+
+def test_convs_that_keep_tensors_of_a_training_step_can_be_searched():
+    data, model = graph(), SuperGATConv(12, 3)
+    ticket = _find(model, data)
+    assert _measured_again(ticket, model, data, fastglt.NodeClassification()) == pytest.approx(
+        ticket.metrics["val_ticket"]
+    )
 
 
 class Tied(nn.Module):

@@ -124,3 +124,10 @@ def test_shares_are_recorded_and_replayed():
     once, twice = replay(data, [record]), replay(data, json.loads(json.dumps([record])))
     assert torch.equal(once.val_mask, twice.val_mask)
     assert int(once.train_mask.sum()) == 18
+
+
+def test_counts_per_class_are_for_one_label_a_node():
+    with pytest.raises(InputError, match=r"one label a node.*got \[6, 2\].*shares"):
+        random_split(
+            torch.zeros(6, 2), train_per_class=1, val_per_class=1, generator=torch.Generator()
+        )

@@ -82,6 +82,9 @@ class Finder:
         check_model_fits(model, self.plain, task, settings)
         whole = task.prepare(self.plain)
         self.model = self._own_copy(model, whole)
+        # Never trained itself: some convs (SuperGATConv) keep tensors of a training step, after
+        # which they cannot be copied.
+        self.untrained = copy.deepcopy(self.model)
         self.init_state = clone_state(self.model) if init is None else initial_state(model, init)
         _check_call(self.model, task, whole, num_outputs)
         self.views = self._views(whole)
@@ -160,7 +163,7 @@ class Finder:
         data = self.views.whole
         encoded, out = self._predict(data)
         val_metric = self.task.metric(out, data, "val")
-        return _Dense(copy.deepcopy(self.model), encoded, out, val_metric, epochs)
+        return _Dense(self._trained_copy(), encoded, out, val_metric, epochs)
 
     def _fit_dense(self, data: Data, phase: str, val_data: Data) -> Fit:
         return fit(
@@ -183,7 +186,7 @@ class Finder:
         if self.views.are_inductive:
             self.model.load_state_dict(self.init_state)
             self._fit_dense(self.views.search, "teacher", self.views.search)
-            model, encoded = copy.deepcopy(self.model), self._predict(self.views.search)[0]
+            model, encoded = self._trained_copy(), self._predict(self.views.search)[0]
         weight, temperature = settings.teacher_weight, settings.teacher_temperature
         return Objective(self.task, Teacher(encoded, weight, temperature, model.eval()))
 
@@ -250,8 +253,8 @@ class Finder:
             "val_ticket": retrained.val_metric,
             "test_dense": None,
             "test_ticket": None,
-            "macs_dense": macs_on(self.model, self.task, data),
-            "macs_ticket": macs_on(self.model, self.task, kept, result.weight_mask),
+            "macs_dense": macs_on(self.untrained, self.task, data),
+            "macs_ticket": macs_on(self.untrained, self.task, kept, result.weight_mask),
             "params_dense": num_parameters(self.model),
             "params_ticket": num_parameters(self.model, result.weight_mask),
             "edges_dense": data.num_edges,
@@ -267,6 +270,11 @@ class Finder:
             metrics["test_dense"] = self.task.metric(dense.out, data, "test")
             metrics["test_ticket"] = self.task.metric(out, data, "test")
         return metrics | result.metrics
+
+    def _trained_copy(self) -> nn.Module:
+        result = copy.deepcopy(self.untrained)
+        result.load_state_dict(self.model.state_dict())
+        return result
 
     @torch.no_grad()
     def _predict(self, data: Data) -> tuple[Tensor, Tensor]:

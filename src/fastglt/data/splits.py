@@ -28,6 +28,11 @@ def random_split(
     Raises:
         InputError: If a count is below 1 or a class has too few nodes.
     """
+    if y.dim() != 1:
+        raise InputError(
+            "counts of nodes per class are for one label a node, y of shape [num_nodes] "
+            f"(got {list(y.shape)}); give shares such as 0.6,0.2"
+        )
     for name, count in (("train_per_class", train_per_class), ("val_per_class", val_per_class)):
         if count < 1:
             raise InputError(f"{name} must be at least 1 (got {count})")
