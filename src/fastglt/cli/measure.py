@@ -62,9 +62,11 @@ def measure(ticket: Ticket, model: nn.Module, data: Data, task: Task) -> list[Ch
     """
     import torch
 
+    from fastglt.training.inputs import with_sparse_inputs
+
     num_outputs = task.validate(data)
-    data = task.prepare(data)
     model.eval()
+    data = with_sparse_inputs(model, task.prepare(data), task)
     with torch.no_grad():
         out = task.forward(model, data)
     task.check_output(out, data, num_outputs)
