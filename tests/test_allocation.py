@@ -82,6 +82,12 @@ def test_a_capped_layer_is_full_and_the_rest_takes_the_remainder():
     assert sum(counts.values()) == 10002 - 5001
 
 
+def test_erk_keeps_single_numbers():
+    shapes = {"matrix": torch.Size([50, 50]), "epsilon": torch.Size([]), "one": torch.Size([1])}
+    counts = allocate(shapes, 0.9, "erk")
+    assert counts["epsilon"] == counts["one"] == 1
+
+
 @pytest.mark.parametrize("rule", ["uniform", "erk"])
 def test_nothing_is_removed_at_sparsity_0(rule):
     shapes = {"a": torch.Size([3, 5]), "b": torch.Size([2, 2])}

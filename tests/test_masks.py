@@ -17,6 +17,7 @@ from fastglt.masks import (
     EdgeMask,
     WeightMask,
     check_sparsity,
+    counting_sort,
     num_removed,
     select_top,
     stable_sort,
@@ -277,6 +278,16 @@ def test_the_largest_keys_that_can_be_packed_are_sorted_right():
     found, position = stable_sort(keys, bound)
     assert found.tolist() == [0, bound - 2, bound - 1, bound - 1]
     assert position.tolist() == [1, 3, 0, 2]
+
+
+@given(st.lists(st.integers(0, 20), max_size=40), st.sampled_from([21, 30]))
+def test_counting_sorts_stably_and_tells_where_keys_start(keys, bound):
+    values = torch.arange(len(keys)) * 7
+    starts, position, ordered = counting_sort(torch.tensor(keys, dtype=torch.long), bound, values)
+    assert position.tolist() == sorted(range(len(keys)), key=lambda i: keys[i])
+    assert ordered.tolist() == [7 * place for place in position.tolist()]
+    assert starts.tolist() == [sum(key < start for key in keys) for start in range(bound + 1)]
+    assert {part.dtype for part in (starts, position, ordered)} == {torch.int32}
 
 
 def test_groups_take_4_bytes_a_number_and_pair_the_highest_nodes_there_can_be():

@@ -31,8 +31,9 @@ def erk(shapes: Shapes) -> dict[str, Fraction]:
 
     Small layers stay denser than large ones (Mocanu et al., Nature Communications 2018; the
     form for higher dimensions, used for tensors of more than two, is RigL's, arXiv 1911.11134).
+    A single number, which has no dimension, counts as a vector of one.
     """
-    return {name: Fraction(sum(shape), math.prod(shape)) for name, shape in shapes.items()}
+    return {name: Fraction(sum(shape) or 1, math.prod(shape)) for name, shape in shapes.items()}
 
 
 RULES: dict[str, Callable[[Shapes], dict[str, Fraction]]] = {"uniform": uniform, "erk": erk}

@@ -132,7 +132,7 @@ def test_nothing_recorded_is_nothing_to_disagree_with(cli, ticket, tmp_path):
         (
             "task",
             {"name": "node-classification", "metric": "luck"},
-            "unknown metric 'luck'",
+            "unknown metric of node-classification 'luck'",
         ),
     ],
 )

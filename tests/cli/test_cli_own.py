@@ -233,7 +233,7 @@ def test_a_graph_can_be_used_for_another_task_than_its_usual_one(found, agreeing
         (("--task=link-prediction",), "needs pairs to tell apart, which mine does not have"),
         (("--task=multilabel-node-classification",), "data.y must"),
         (("--task=graph-classification",), "task: input should be 'node-classification'"),
-        (("--metric=hits@20",), "unknown metric 'hits@20'"),
+        (("--metric=hits@20",), "unknown metric of node-classification 'hits@20'"),
         (("--metric=roc_auc",), "metric 'roc_auc' needs two classes (got 3)"),
         (("--batch-size=64",), "batch_size is for link prediction (got task 'node-classi"),
         (("--keep-positives",), "keep_positives is for link prediction"),

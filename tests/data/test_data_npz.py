@@ -253,7 +253,8 @@ def test_pickled_objects_are_never_loaded(inside, tmp_path):
     else:
         path = tmp_path / "graph.npz"
         path.write_bytes(content.dumps())
-    with pytest.raises(InputError, match="pickled objects, which are never loaded"):
+    message = "pickled objects, which are never loaded" if inside else r"must be a \.npz archive"
+    with pytest.raises(InputError, match=message):
         load_npz(path)
     assert not marker.exists()
 
@@ -265,12 +266,31 @@ def test_files_that_are_no_archives_are_refused(tmp_path):
         load_npz(path)
     with path.open("wb") as file:
         np.save(file, np.arange(3))
+    with pytest.raises(InputError, match=r"must be a \.npz archive, as numpy"):
+        load_npz(path)
+    path.write_text("0 1\n1 2\n")
+    with pytest.raises(InputError, match=r"must be a \.npz archive, as numpy"):
+        load_npz(path)
+    np.savez(path)
     with pytest.raises(InputError, match=r"must be a \.npz archive of named arrays"):
         load_npz(path)
     with pytest.raises(InputError, match="must be a readable"):
         load_npz(tmp_path / "missing.npz")
     with pytest.raises(InputError, match="must be a readable"):
         load_npz(tmp_path)
+
+
+def test_a_wrong_edge_is_named_before_a_split_is_drawn(tmp_path):
+    path = written(tmp_path, edge_index=np.asarray([[0, 1], [1, 10**6]]))
+    with pytest.raises(GraphError, match=r"edge_index.*1000000"):
+        load_npz(path, split={"train_per_class": 10**6, "val_per_class": 1})
+
+
+def test_a_file_of_label_edges_takes_no_split(tmp_path):
+    data = random_link_split(csbm(N, average_degree=6), val=0.1, test=0.1)
+    save_npz(data, tmp_path / "links.npz")
+    with pytest.raises(InputError, match="split is for nodes"):
+        load_npz(tmp_path / "links.npz", split={"train": 0.5, "val": 0.2})
 
 
 def test_a_graph_of_the_user_needs_no_masks_to_be_saved(tmp_path):

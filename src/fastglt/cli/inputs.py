@@ -18,7 +18,7 @@ from fastglt.cli.progress import working
 from fastglt.cli.records import DatasetRecord, ModelRecord, recorded_name
 from fastglt.data.entry import LINK_PREDICTION
 from fastglt.errors import InputError, TicketFileError, UnknownNameError
-from fastglt.models import is_own_model, resolve_config
+from fastglt.models import is_own_model, model_file, resolve_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,11 +57,13 @@ def check_model(options: ModelOptions) -> None:
 
     Raises:
         InputError: If an option is not one of that model.
+        ModelError: If a model of one's own has no file.
         UnknownNameError: If there is no such named backbone.
     """
     if not is_own_model(options.model):
         resolve_config(options.model, options)
         return
+    model_file(options.model)
     sizes = options.model_dump(exclude={"model", "hidden"}, exclude_none=True)
     if sizes:
         name, value = next(iter(sizes.items()))

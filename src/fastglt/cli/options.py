@@ -120,7 +120,8 @@ class ModelOptions(BackboneConfig):
     model: str = Field(
         default="gcn",
         description=f"named backbone ({', '.join(MODELS)}), or a model of your own as "
-        "path/to/file.py:build, called as build(num_features, num_classes)",
+        "path/to/file.py:build, called as build(num_features, num_classes); in link prediction "
+        "the second is the width of the node embeddings that it returns, hidden or else 64",
     )
 
 

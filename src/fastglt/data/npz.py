@@ -42,7 +42,7 @@ from fastglt.data.forms import to_edge_index
 from fastglt.data.links import LINK_KEYS
 from fastglt.data.loading import LoadedDataset, split_record
 from fastglt.data.transforms import replay
-from fastglt.data.validate import validate
+from fastglt.data.validate import check_graph, validate
 from fastglt.errors import GraphError, InputError
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ _METRICS: Final = {
     MULTILABEL: "roc_auc",
     LINK_PREDICTION: "roc_auc",
 }
+_SIGNATURE: Final = b"PK"
+"""First bytes of every zip file, an empty one too."""
 _SHARES: Final = {"train": 0.6, "val": 0.2}
 
 
@@ -80,12 +82,15 @@ def load_npz(
         task and the record of the split.
 
     Raises:
-        InputError: If the file cannot be read, has arrays of objects or unknown names.
+        InputError: If the file cannot be read, has arrays of objects or unknown names, or if a
+            split of the nodes is asked for and edges are predicted.
         GraphError: If an array is missing or malformed; the message names array, row and value.
     """
     file = Path(path)
     data = Arrays(file.name, _read(file)).graph()
     task = _task(data)
+    # Before the split is drawn, so that it is not blamed for what is wrong with the graph.
+    check_graph(data)
     records = _records(data, task, split_seed, split, transforms)
     data = replay(data, records)
     num_classes = validate(data, task)
@@ -132,10 +137,12 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         # Opened here, because numpy leaves a damaged archive open.
         with file.open("rb") as reader:
+            # Of any other file numpy would say that it holds pickled objects.
+            if reader.read(len(_SIGNATURE)) != _SIGNATURE:
+                raise InputError(f"{file} must be a .npz archive, as numpy.savez writes it")
+            reader.seek(0)
             archive = np.load(reader, allow_pickle=False)
-            # A file of numpy's other format holds a single array without a name.
-            names = getattr(archive, "files", [])
-            arrays = {name: archive[name] for name in names if name not in Arrays.IGNORED}
+            arrays = {name: archive[name] for name in archive.files if name not in Arrays.IGNORED}
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{file} must be a readable .npz file (got {reason})") from error
@@ -172,6 +179,11 @@ def _records(
     if transforms is not None:
         return tuple(dict(record) for record in transforms)
     if task == LINK_PREDICTION:
+        if split is not None:
+            raise InputError(
+                "split is for nodes, and the file says which edges are predicted (got "
+                f"split={dict(split)}); leave it out"
+            )
         return ()
     masks = [key for key in ("train_mask", "val_mask", "test_mask") if key in data]
     if split is None and len(masks) in (1, 2):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from fastglt.masks import stable_sort
+from fastglt.masks import counting_sort
 
 
 class Adjacency:
@@ -70,11 +70,7 @@ class _Compressed:
     """Edges in CSR order: where rows start, the column of each edge, and its place among edges."""
 
     def __init__(self, row: Tensor, column: Tensor, shape: tuple[int, int]) -> None:
-        ends = torch.bincount(row, minlength=shape[0]).cumsum(0)
-        self.row_starts = torch.cat([ends.new_zeros(1), ends]).to(torch.int32)
-        _, position = stable_sort(row, shape[0])
-        self.columns = column[position].to(torch.int32)
-        self.position = position.to(torch.int32)
+        self.row_starts, self.position, self.columns = counting_sort(row, shape[0], column)
         self.shape = shape
 
     def matrix(self, values: Tensor) -> Tensor:

@@ -11,4 +11,5 @@ from fastglt.masks.mask import WeightMask as WeightMask
 from fastglt.masks.selection import check_sparsity as check_sparsity
 from fastglt.masks.selection import num_removed as num_removed
 from fastglt.masks.selection import select_top as select_top
+from fastglt.masks.sorting import counting_sort as counting_sort
 from fastglt.masks.sorting import stable_sort as stable_sort

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.sparse import csc_array
 from torch import Tensor
 
 _INT64_BITS = 63
+
+
+def counting_sort(keys: Tensor, bound: int, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sort by small integers in time linear in both; equal ones keep their order.
+
+    Args:
+        keys: ``[n]``, each in ``[0, bound)``; ``n`` and ``bound`` below 2**31.
+        bound: A number above every key.
+        values: ``[n]`` integers below 2**31 to bring into the same order.
+
+    Returns:
+        Where each key starts, ``[bound + 1]``, the positions that the sorted keys came from, and
+        the values in their order, ``[n]``; all int32.
+    """
+    if keys.device.type != "cpu":
+        _, position = stable_sort(keys, bound)
+        starts = torch.zeros(bound + 1, dtype=torch.int32, device=keys.device)
+        starts[1:] = torch.bincount(keys, minlength=bound).cumsum(0)
+        return starts, position.to(torch.int32), values[position].to(torch.int32)
+    # A matrix with one entry a column, turned from columns to rows.
+    columns = np.arange(keys.numel() + 1, dtype=np.int32)
+    entries = (values.to(torch.int32).numpy(), keys.to(torch.int32).numpy(), columns)
+    rows = csc_array(entries, shape=(bound, keys.numel())).tocsr()
+    starts, position, ordered = map(torch.from_numpy, (rows.indptr, rows.indices, rows.data))
+    return starts, position, ordered
 
 
 def stable_sort(keys: Tensor, bound: int) -> tuple[Tensor, Tensor]:

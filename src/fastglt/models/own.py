@@ -27,6 +27,20 @@ def is_own_model(name: str) -> bool:
     return path.endswith(".py") or "/" in path or "\\" in path
 
 
+def model_file(spec: str) -> Path:
+    """The file of a spec; it is not run.
+
+    Raises:
+        ModelError: If there is no such file, or if it is no Python file.
+    """
+    path = Path(_parts(spec)[0])
+    if path.suffix != ".py":
+        raise ModelError(f"model file must end in .py (got {spec!r}); name it as file.py:function")
+    if not path.is_file():
+        raise ModelError(f"model file {str(path)!r} does not exist or is not a file")
+    return path
+
+
 def load_model(spec: str, num_features: int, num_outputs: int) -> nn.Module:
     """Run a file of the user's own and build the model that it describes.
 
@@ -48,12 +62,8 @@ def load_model(spec: str, num_features: int, num_outputs: int) -> nn.Module:
     """
     from torch import nn
 
-    name, function = _parts(spec)
-    path = Path(name)
-    if path.suffix != ".py":
-        raise ModelError(f"model file must end in .py (got {spec!r}); name it as file.py:function")
-    if not path.is_file():
-        raise ModelError(f"model file {str(path)!r} does not exist or is not a file")
+    path = model_file(spec)
+    _, function = _parts(spec)
     with _importable(path.resolve().parent):
         build = _function(_run(path), function, spec)
         try:

@@ -23,7 +23,7 @@ from torch_geometric.sampler import (
 from fastglt.data.forms import message_edges
 from fastglt.data.validate import check_edges
 from fastglt.errors import GraphError, InputError
-from fastglt.masks.sorting import stable_sort
+from fastglt.masks import counting_sort
 
 _FAR_ABOVE_ANY_DEGREE = 2**62
 
@@ -79,9 +79,8 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         sources, targets = message_edges(data).cpu()
         self._sources = sources
         # Edges by target: those into node v are _edge_ids[_starts[v] : _starts[v + 1]].
-        _, self._edge_ids = stable_sort(targets, num_nodes)
-        self._starts = torch.zeros(num_nodes + 1, dtype=torch.long)
-        torch.cumsum(torch.bincount(targets, minlength=num_nodes), dim=0, out=self._starts[1:])
+        starts, edge_ids, _ = counting_sort(targets, num_nodes, sources)
+        self._starts, self._edge_ids = starts.long(), edge_ids.long()
         # Kept between calls, all -1: a new one would cost every batch time linear in num_nodes.
         self._local = torch.full((num_nodes,), -1)
 

@@ -42,7 +42,7 @@ class GraphClassification(Task):
 
     def __init__(self, metric: str = "accuracy", batch_size: int = 256) -> None:
         if metric not in self.metrics:
-            raise UnknownNameError("metric", metric, self.metrics)
+            raise UnknownNameError(f"metric of {self.name}", metric, self.metrics)
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1 (got {batch_size})")
         self.metric_name = metric

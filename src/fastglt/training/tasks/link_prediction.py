@@ -67,7 +67,7 @@ class LinkPrediction(Task):
         keep_positives: bool = False,
     ) -> None:
         if metric not in self.metrics[:2] and hits_k(metric) is None:
-            raise UnknownNameError("metric", metric, self.metrics)
+            raise UnknownNameError(f"metric of {self.name}", metric, self.metrics)
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size must be at least 1 (got {batch_size})")
         self.metric_name = metric

@@ -29,7 +29,7 @@ class NodeClassification(Task):
 
     def __init__(self, metric: str = "accuracy") -> None:
         if metric not in self.metrics:
-            raise UnknownNameError("metric", metric, self.metrics)
+            raise UnknownNameError(f"metric of {self.name}", metric, self.metrics)
         self.metric_name = metric
 
     def validate(self, data: Data) -> int:
