@@ -1,12 +1,13 @@
-"""Finished cells of a study: one JSON line each, with provenance, never computed twice."""
+"""Studies made of cells: one JSON line each, with provenance, never computed twice."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,40 @@ import torch
 from fastglt.ticket import library_versions
 
 RESULTS = Path(__file__).parent / "results"
+Key = dict[str, Any]
+Result = dict[str, Any]
+
+
+def study_parser(description: str, results: str) -> argparse.ArgumentParser:
+    """The command line that all studies have.
+
+    Args:
+        description: The program's docstring; its first line is shown.
+        results: Name of the file of finished cells.
+    """
+    top = argparse.ArgumentParser(description=description.splitlines()[0])
+    top.add_argument("command", choices=["run", "summary"])
+    top.add_argument("--out", type=Path, default=RESULTS / results)
+    top.add_argument("--root", help="data folder (default: $FASTGLT_DATA, cache, download)")
+    top.add_argument("--threads", type=int, default=1)
+    top.add_argument("--shard", type=_shard, default=(0, 1), help="index/count of this process")
+    return top
+
+
+def names(text: str) -> list[str]:
+    """An argument that is a list with commas."""
+    return text.split(",")
+
+
+def run_missing(
+    args: argparse.Namespace, keys: list[Key], compute: Callable[[Key], Result]
+) -> None:
+    """Compute and store the cells of this shard that are not finished yet."""
+    torch.set_num_threads(args.threads)
+    for key in pending(keys, args.out, args.shard):
+        result = compute(key)
+        append_cell(args.out, {"key": key, "result": result, "provenance": provenance()})
+        print(key, result, flush=True)
 
 
 def provenance() -> dict[str, Any]:
@@ -40,9 +75,7 @@ def append_cell(path: Path, cell: Mapping[str, Any]) -> None:
         os.close(descriptor)
 
 
-def pending(
-    keys: list[dict[str, Any]], path: Path, shard: tuple[int, int]
-) -> Iterator[dict[str, Any]]:
+def pending(keys: list[Key], path: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[Key]:
     """Those of ``keys`` that are in this shard ``(index, count)`` and not finished yet."""
     index, count = shard
     for position, key in enumerate(keys):
@@ -70,6 +103,6 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def use_threads(count: int) -> None:
-    """Compute with that many threads."""
-    torch.set_num_threads(count)
+def _shard(text: str) -> tuple[int, int]:
+    index, count = text.split("/")
+    return int(index), int(count)

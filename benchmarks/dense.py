@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from _cells import RESULTS, append_cell, pending, provenance, read_cells, use_threads
+from _cells import read_cells, run_missing, study_parser
 from fastglt import data as datasets
 from fastglt.models import BackboneConfig, build_model
+from fastglt.search import METHOD_VERSION
 from fastglt.settings import Settings
 from fastglt.training.inputs import with_sparse_inputs
 from fastglt.training.loop import FitConfig, fit, predict
@@ -57,7 +57,13 @@ CELLS: dict[tuple[str, str], tuple[dict[str, Any], Published]] = {
 def all_keys(args: argparse.Namespace) -> list[dict[str, Any]]:
     """The cells that the arguments ask for; the seed is also that of the split."""
     return [
-        {"dataset": dataset, "model": model, "options": options, "seed": seed}
+        {
+            "dataset": dataset,
+            "model": model,
+            "options": options,
+            "seed": seed,
+            "version": METHOD_VERSION,
+        }
         for seed in range(args.first_seed, args.first_seed + args.seeds)
         for (dataset, model), (options, _) in CELLS.items()
     ]
@@ -93,13 +99,8 @@ def run_cell(key: dict[str, Any], root: str | None) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compute the missing cells of this shard."""
-    use_threads(args.threads)
-    index, count = (int(part) for part in args.shard.split("/"))
-    for key in pending(all_keys(args), args.out, (index, count)):
-        result = run_cell(key, args.root)
-        append_cell(args.out, {"key": key, "result": result, "provenance": provenance()})
-        print(key, result, flush=True)
+    """Compute the missing cells."""
+    run_missing(args, all_keys(args), lambda key: run_cell(key, args.root))
 
 
 def summary(args: argparse.Namespace) -> None:
@@ -126,14 +127,9 @@ def summary(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
-    top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    top.add_argument("command", choices=["run", "summary"])
-    top.add_argument("--out", type=Path, default=RESULTS / "dense.jsonl")
-    top.add_argument("--root", help="data folder (default: $FASTGLT_DATA, cache, download)")
+    top = study_parser(__doc__, "dense.jsonl")
     top.add_argument("--seeds", type=int, default=2)
     top.add_argument("--first-seed", type=int, default=0)
-    top.add_argument("--threads", type=int, default=1)
-    top.add_argument("--shard", default="0/1", help="index/count of this process")
     return top
 
 

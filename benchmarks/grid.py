@@ -17,14 +17,14 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from _cells import RESULTS, append_cell, pending, provenance, read_cells
+from _cells import Key, Result, names, read_cells, run_missing, study_parser
+from fastglt.search import METHOD_VERSION
 
 BACKBONES = ("gcn", "gin", "gat", "sage", "deepergcn")
 DATASETS = ("cora", "citeseer", "tolokers", "ogbl-ddi", "ogbn-arxiv", "pubmed", "computers")
@@ -46,7 +46,13 @@ LARGE = ("tolokers", "ogbn-arxiv", "ogbl-ddi")
 def all_keys(args: argparse.Namespace) -> list[dict[str, Any]]:
     """The cells that the arguments ask for."""
     return [
-        {"dataset": dataset, "model": model, "options": options_of(model, dataset), "seed": 0}
+        {
+            "dataset": dataset,
+            "model": model,
+            "options": options_of(model, dataset),
+            "seed": 0,
+            "version": METHOD_VERSION,
+        }
         for dataset, model in itertools.product(args.datasets, args.models)
     ]
 
@@ -61,56 +67,49 @@ def options_of(model: str, dataset: str) -> dict[str, Any]:
     return options | OPTIONS.get((model, dataset), {})
 
 
-def run_cell(key: dict[str, Any], args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def run_cell(key: Key, args: argparse.Namespace) -> Result:
     """Find and evaluate; figures of both, and the most memory that either took."""
-    ticket = folder / f"{key['dataset']}-{key['model']}.safetensors"
-    common = ["--json=-", f"--threads={args.threads}"]
+    common = [f"--threads={args.threads}"]
     if args.root:
         common.append(f"--root={args.root}")
     options = [f"--{name}={value}" for name, value in key["options"].items()]
-    found = _call(
-        "find", f"--dataset={key['dataset']}", f"--model={key['model']}", f"--seed={key['seed']}",
-        f"--out={ticket}", *options, *common,
-    )  # fmt: skip
-    evaluated = _call("eval", str(ticket), *common)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    return {
-        "find": found,
-        "agrees": evaluated["agrees"],
-        "val_again": evaluated["val_ticket"],
-        "test_again": evaluated["test_ticket"],
-        "peak_bytes": peak,
-        "ticket_bytes": ticket.stat().st_size,
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        ticket = Path(folder) / "ticket.safetensors"
+        found, peak_find = _call(
+            "find", f"--dataset={key['dataset']}", f"--model={key['model']}",
+            f"--seed={key['seed']}", f"--out={ticket}", *options, *common,
+        )  # fmt: skip
+        evaluated, peak_eval = _call("eval", str(ticket), *common)
+        return {
+            "find": found,
+            "agrees": evaluated["agrees"],
+            "val_again": evaluated["val_ticket"],
+            "test_again": evaluated["test_ticket"],
+            "peak_bytes": max(peak_find, peak_eval),
+            "ticket_bytes": ticket.stat().st_size,
+        }
 
 
-def _call(*arguments: str) -> dict[str, Any]:
+def _call(*arguments: str) -> tuple[dict[str, Any], int]:
+    """The figures of a command, and the most memory that it took, in bytes."""
     environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run(
-        [sys.executable, "-m", "fastglt", *arguments],
-        check=False, capture_output=True, text=True, env=environment,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"fastglt {' '.join(arguments)} failed:\n{done.stderr}")
-    return json.loads(done.stdout)
+    with tempfile.TemporaryFile("w+") as figures, tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "fastglt", *arguments, "--json=-"],
+            stdout=figures, stderr=errors, env=environment,
+        )  # fmt: skip
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            errors.seek(0)
+            raise RuntimeError(f"fastglt {' '.join(arguments)} failed:\n{errors.read()}")
+        figures.seek(0)
+        return json.load(figures), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compute the missing cells; each in a process of its own, so that peaks do not mix."""
-    index, count = (int(part) for part in args.shard.split("/"))
-    with tempfile.TemporaryDirectory() as name:
-        for key in pending(all_keys(args), args.out, (index, count)):
-            child = os.fork()
-            if child == 0:
-                try:
-                    result = run_cell(key, args, Path(name))
-                except RuntimeError as error:
-                    print(key["dataset"], key["model"], error, file=sys.stderr, flush=True)
-                    os._exit(1)
-                append_cell(args.out, {"key": key, "result": result, "provenance": provenance()})
-                print(_row(key, result), flush=True)
-                os._exit(0)
-            os.waitpid(child, 0)
+    """Compute the missing cells."""
+    run_missing(args, all_keys(args), lambda key: run_cell(key, args))
 
 
 def summary(args: argparse.Namespace) -> None:
@@ -131,20 +130,11 @@ def _row(key: dict[str, Any], result: dict[str, Any]) -> str:
     )
 
 
-def _list(text: str) -> list[str]:
-    return text.split(",")
-
-
 def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
-    top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    top.add_argument("command", choices=["run", "summary"])
-    top.add_argument("--out", type=Path, default=RESULTS / "grid.jsonl")
-    top.add_argument("--root", help="data folder (default: $FASTGLT_DATA, cache, download)")
-    top.add_argument("--datasets", type=_list, default=list(DATASETS))
-    top.add_argument("--models", type=_list, default=list(BACKBONES))
-    top.add_argument("--threads", type=int, default=1)
-    top.add_argument("--shard", default="0/1", help="index/count of this process")
+    top = study_parser(__doc__, "grid.jsonl")
+    top.add_argument("--datasets", type=names, default=list(DATASETS))
+    top.add_argument("--models", type=names, default=list(BACKBONES))
     return top
 
 

@@ -1,9 +1,11 @@
 """Denoising events on synthetic graphs of the largest datasets' shapes: seconds and memory.
 
-Each graph is measured in a fresh process, whose peak memory is that of everything: the graph, its
-groups, the kept view and the event. Building the graph is not timed. Results are appended to a
-JSON-lines file; give ``--machine shared`` where other programs run at the same time: only the
-processor's seconds, summed over threads, mean something then::
+An event is one :meth:`fastglt.Denoiser.step` that swaps edges, and the kept graph after it: once
+with scores by the gradient of every edge's gate, once by the influence of predictions that are
+there. Each graph is measured in a fresh process, whose peak memory is that of everything. Building
+the graph is not timed. Results are appended to a JSON-lines file; give ``--machine shared`` where
+other programs run at the same time: only the processor's seconds, summed over threads, mean
+something then::
 
     python benchmarks/scale.py --threads 2
     python benchmarks/scale.py --graphs proteins --fraction 0.05 --out /tmp/rehearsal.jsonl
@@ -26,23 +28,22 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import GCN
 
-from _cells import RESULTS, append_cell, pending, provenance, use_threads
+import fastglt
+from _cells import RESULTS, append_cell, names, pending, provenance
 from fastglt import scores
-from fastglt.gating import edge_gradient, keep_edges
 from fastglt.gating.csr import csr_messages
-from fastglt.masks import EdgeGroups, EdgeMask, select_top
-from fastglt.search.swap import EdgeDenoiser
+from fastglt.masks import select_top
+from fastglt.search import METHOD_VERSION
 
 HIDDEN = 64
 SPARSITY = 0.5
 SHARE = 0.3
-VERSION = 1
 Seconds = dict[str, dict[str, float]]
-"""Wall and processor seconds of each part."""
+"""Wall and processor seconds by what was done."""
 
 
 @dataclass(frozen=True)
@@ -101,76 +102,53 @@ def _distinct_pairs(nodes: int, count: int, generator: torch.Generator) -> Tenso
 
 
 def measure(key: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of each part of one denoising event, and the peak memory of this process."""
-    use_threads(key["threads"])
+    """Seconds of the one-shot cut and of denoising events, and the peak memory of this process."""
+    torch.set_num_threads(key["threads"])
     data = synthetic(SHAPES[key["graph"]], key["fraction"])
     built = _peak_gib()
-    seconds: Seconds = {}
-    with _timed(seconds, "groups"):
-        groups = EdgeGroups.from_edge_index(
-            data.edge_index, data.num_nodes, edge_attr=data.get("edge_attr")
-        )
-    grouped = _peak_gib()
     torch.manual_seed(0)
-    gate = nn.Parameter(1 + 1e-4 * torch.randn(groups.num_groups))
-    optimizer = torch.optim.Adam([gate], lr=1e-3)
-    with _timed(seconds, "one_shot"):
-        degree = scores.unit_gate(None, groups, EdgeMask.full(groups).keep)
-        denoiser = EdgeDenoiser(groups, SPARSITY, degree, gate, optimizer)
-        kept = keep_edges(data, denoiser.mask.edges)
     model = GCN(data.num_features, HIDDEN, 2, data.y.size(1))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
     probability = torch.rand(data.num_nodes, data.y.size(1)).softmax(dim=-1)
-    del degree
-    event: Seconds = {}
-    _score_and_swap(event, data, groups, denoiser, model, gate, probability)
-    with _timed(event, "kept_view"):
-        kept = keep_edges(data, denoiser.mask.edges)
-    if denoiser.mask.num_kept != groups.num_groups - int(SPARSITY * groups.num_groups):
-        raise RuntimeError("the event did not keep the exact number of groups")
-    return {
-        "nodes": data.num_nodes,
-        "directed_edges": data.num_edges,
-        "groups": groups.num_groups,
-        "undirected": groups.undirected,
-        "kept_edges": kept.num_edges,
-        "seconds": seconds,
-        "event_seconds": event,
-        "event_total": {
-            clock: round(sum(part[clock] for part in event.values()), 3)
-            for clock in ("wall", "processor")
-        },
-        "peak_gib": {"built": built, "grouped": grouped, "event": _peak_gib()},
-    }
+    seconds: Seconds = {}
+    with _timed(seconds, "groups and one-shot cut"):
+        denoiser = fastglt.Denoiser(
+            model,
+            torch.optim.Adam(model.parameters()),
+            data,
+            steps=8,
+            edge_sparsity=SPARSITY,
+            config=fastglt.DenoiseConfig(interval=1, accumulation=1, alpha=SHARE),
+        )
+        kept = denoiser.data.num_edges
+    prepared = _peak_gib()
 
-
-def _score_and_swap(
-    event: Seconds,
-    data: Data,
-    groups: EdgeGroups,
-    denoiser: EdgeDenoiser,
-    model: nn.Module,
-    gate: Tensor,
-    probability: Tensor,
-) -> None:
-    keep = denoiser.mask.keep
-
-    def loss(edge_index: Tensor, edge_weight: Tensor) -> Tensor:
+    def gradient(edge_index: Tensor, edge_weight: Tensor) -> Tensor:
         with csr_messages(model, edge_index):
             out = model(data.x, edge_index, edge_weight=edge_weight)
         return F.binary_cross_entropy_with_logits(out, data.y)
 
-    with _timed(event, "degree"):
-        scores.degree_product(groups, keep, power=-0.5)
-    with _timed(event, "influence"):
-        scores.influence(probability, groups, keep)
-    with _timed(event, "gate_gradient"):
-        gradient = edge_gradient(loss, data.edge_index, groups, keep)
-    with _timed(event, "unit_gate"):
-        scores.unit_gate(gradient, groups, keep)
-    with _timed(event, "trained_gate"):
-        drop, grow = scores.trained_gate(gate, gradient, groups, keep)
-    with _timed(event, "swap"):
-        denoiser.swap(SHARE, SPARSITY, drop, grow)
+    def influence(_: Tensor, __: Tensor) -> Tensor:
+        return scores.influence(probability, denoiser.groups, denoiser.edge_mask.keep)
+
+    event: Seconds = {}
+    for name, score in (("gradient", gradient), ("influence", influence)):
+        with _timed(event, name):
+            swapped = denoiser.step(score=score)
+            kept_again = denoiser.data.num_edges
+        if swapped is None or not swapped.edges_swapped or kept_again != kept:
+            raise RuntimeError("the event did not swap edges at a constant count")
+    return {
+        "nodes": data.num_nodes,
+        "directed_edges": data.num_edges,
+        "groups": denoiser.groups.num_groups,
+        "undirected": denoiser.groups.undirected,
+        "kept_edges": kept,
+        "seconds": seconds,
+        "event_seconds": event,
+        "peak_gib": {"built": built, "prepared": prepared, "events": _peak_gib()},
+    }
 
 
 @contextmanager
@@ -183,7 +161,7 @@ def _timed(seconds: Seconds, name: str) -> Iterator[None]:
     }
     seconds[name] = spent
     print(
-        f"  {name:14} {spent['wall']:8.2f} s, processor {spent['processor']:8.2f} s, "
+        f"  {name:24} {spent['wall']:8.2f} s, processor {spent['processor']:8.2f} s, "
         f"peak so far {_peak_gib():6.2f} GiB",
         flush=True,
     )
@@ -199,7 +177,7 @@ def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
     top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     top.add_argument("--out", type=Path, default=RESULTS / "scale.jsonl")
-    top.add_argument("--graphs", type=lambda text: text.split(","), default=["collab", "proteins"])
+    top.add_argument("--graphs", type=names, default=["collab", "proteins"])
     top.add_argument("--fraction", type=float, default=1.0, help="share of the nodes and edges")
     top.add_argument("--threads", type=int, default=2)
     top.add_argument("--machine", choices=["idle", "shared"], default="idle")
@@ -217,18 +195,18 @@ def main(args: argparse.Namespace) -> None:
             "share": SHARE,
             "threads": args.threads,
             "machine": args.machine,
-            "version": VERSION,
+            "events": ["gradient", "influence"],
+            "version": METHOD_VERSION,
         }
         for graph in args.graphs
     ]
-    for key in pending(keys, args.out, (0, 1)):
+    for key in pending(keys, args.out):
         print(key, flush=True)
         load = round(os.getloadavg()[0], 2)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
             result = fresh.submit(measure, key).result()
         result["load_before"] = load
         append_cell(args.out, {"key": key, "result": result, "provenance": provenance()})
-        print(f"  event {result['event_total']}, peak {result['peak_gib']['event']} GiB")
 
 
 if __name__ == "__main__":

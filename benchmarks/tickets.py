@@ -15,11 +15,10 @@ import itertools
 import json
 import statistics
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import fastglt
-from _cells import RESULTS, append_cell, pending, provenance, read_cells, use_threads
+from _cells import names, read_cells, run_missing, study_parser
 from fastglt import data as datasets
 from fastglt.models import build_model
 from fastglt.models.config import BackboneConfig
@@ -74,13 +73,8 @@ def run_cell(key: dict[str, Any], root: str | None) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compute the missing cells of this shard."""
-    use_threads(args.threads)
-    index, count = (int(part) for part in args.shard.split("/"))
-    for key in pending(all_keys(args), args.out, (index, count)):
-        result = run_cell(key, args.root)
-        append_cell(args.out, {"key": key, "result": result, "provenance": provenance()})
-        print(key, {name: result[name] for name in METRICS[:4]}, flush=True)
+    """Compute the missing cells."""
+    run_missing(args, all_keys(args), lambda key: run_cell(key, args.root))
 
 
 def summary(args: argparse.Namespace) -> None:
@@ -108,10 +102,6 @@ def summary(args: argparse.Namespace) -> None:
         )
 
 
-def _list(text: str) -> list[str]:
-    return text.split(",")
-
-
 def _setting(text: str) -> tuple[str, Any]:
     name, value = text.split("=", 1)
     try:
@@ -122,22 +112,17 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
-    top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    top.add_argument("command", choices=["run", "summary"])
-    top.add_argument("--out", type=Path, default=RESULTS / "tickets.jsonl")
-    top.add_argument("--root", help="data folder (default: $FASTGLT_DATA, cache, download)")
-    top.add_argument("--datasets", type=_list, default=["cora", "citeseer"])
+    top = study_parser(__doc__, "tickets.jsonl")
+    top.add_argument("--datasets", type=names, default=["cora", "citeseer"])
     top.add_argument(
-        "--budgets", type=_list, default=["0:0.95", "0.4:0"], help="edges:weights, comma-separated"
+        "--budgets", type=names, default=["0:0.95", "0.4:0"], help="edges:weights, comma-separated"
     )
-    top.add_argument("--methods", type=_list, default=["fastglt", "one-shot", "random"])
-    top.add_argument("--teachers", type=_list, default=["dense", "none"])
+    top.add_argument("--methods", type=names, default=["fastglt", "one-shot", "random"])
+    top.add_argument("--teachers", type=names, default=["dense", "none"])
     top.add_argument("--preset", default="default")
     top.add_argument("--hidden", type=int, default=512)
     top.add_argument("--seeds", type=int, default=5)
     top.add_argument("--first-seed", type=int, default=0)
-    top.add_argument("--threads", type=int, default=1)
-    top.add_argument("--shard", default="0/1", help="index/count of this process")
     top.add_argument(
         "--set", type=_setting, action="append", default=[], help="further setting, name=value"
     )
