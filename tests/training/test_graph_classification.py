@@ -6,7 +6,7 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GINEConv, global_add_pool
 
-from fastglt.errors import InputError
+from fastglt.errors import GraphError, InputError
 from fastglt.training.tasks import GraphClassification
 
 
@@ -93,3 +93,10 @@ def test_the_metric_must_fit_the_labels():
         GraphClassification().validate(molecules(labels=3))
     with pytest.raises(InputError, match=r"batch_size.*got 0"):
         GraphClassification(batch_size=0)
+
+
+def test_features_that_no_graph_can_be_taken_out_of_are_refused():
+    data = molecules()
+    data.x = data.x.to_sparse_csr()
+    with pytest.raises(GraphError, match=r"data.x must be dense.*sparse_csr.*to_dense"):
+        GraphClassification().validate(data)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch_geometric.data import Batch
 from torch_geometric.nn import GCN, SAGEConv
 
 from fastglt.training.inputs import (
@@ -96,6 +97,33 @@ class _Liar(nn.Module):
 
     def forward(self, x, edge_index):
         return self.lin(x.to_dense()) * (2 if x.layout == torch.sparse_csr else 1)
+
+
+class _OwnCall(NodeClassification):
+    """Reads ``edge_index``, so no matrix would be used."""
+
+    def call(self, model, data):
+        return model(data.x, data.edge_index)
+
+
+class _Passing(_OwnCall):
+    passes_adjacency = True
+
+    def call(self, model, data):
+        return model(data.x, data.get(ADJACENCY, data.edge_index))
+
+
+@pytest.mark.parametrize("task", [_OwnCall(), _Passing()])
+def test_the_matrix_is_made_only_for_tasks_that_pass_it_on(task):
+    data = _sparse_graph()
+    sparse = with_sparse_inputs(build("gcn", data), data, task)
+    assert sparse.x.layout == torch.sparse_csr
+    assert (ADJACENCY in sparse) == task.passes_adjacency == isinstance(task, _Passing)
+
+
+def test_a_batch_of_graphs_stays_as_it_is():
+    batch = Batch.from_data_list([_sparse_graph(), _sparse_graph()])
+    assert with_sparse_inputs(build("gcn", batch), batch, TASK) is batch
 
 
 @pytest.mark.parametrize("kind", [_Elementwise, _Liar])

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import to_torch_csr_tensor
 
@@ -35,12 +35,17 @@ def with_sparse_inputs(model: nn.Module, data: Data, task: Task) -> Data:
     """``data`` with ``x`` in CSR form and with an adjacency matrix, whichever prove equal.
 
     A model that cannot take one of them keeps the plain tensor; ``edge_index`` always stays. The
-    adjacency matrix is tried only if a conv of the model has a fused form for it.
+    adjacency matrix is tried only if the task passes it on and a conv of the model has a fused form
+    for it. A batch of graphs stays as it is, since graphs cannot be taken out of a CSR matrix.
     """
+    if isinstance(data, Batch):
+        return data
     keep = _probed_edges(data)
     if _is_equal(model, data, with_sparse_features, keep, task):
         data = with_sparse_features(data)
-    fuses = any(isinstance(conv, MessagePassing) and conv.fuse for conv in model.modules())
+    fuses = task.passes_adjacency and any(
+        isinstance(conv, MessagePassing) and conv.fuse for conv in model.modules()
+    )
     # Edge attributes would have to follow the order of the matrix.
     reads_attributes = data.get("edge_attr") is not None and takes_edge_attr(model)
     if fuses and not reads_attributes and _is_equal(model, data, with_adjacency, keep, task):

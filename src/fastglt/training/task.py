@@ -68,16 +68,20 @@ class Task(ABC):
         passes_edge_weight: Whether :meth:`call` hands ``data.edge_weight`` to the model if it is
             there. A subclass with a :meth:`call` of its own has to say so; otherwise gates act on
             the finished messages, which no model can miss.
+        passes_adjacency: Whether :meth:`call` hands the matrix ``data[ADJACENCY]`` to the model if
+            it is there. A subclass with a :meth:`call` of its own has to say so.
     """
 
     name: ClassVar[str] = "custom"
     metric_name: str = "metric"
     passes_edge_weight: ClassVar[bool] = True
+    passes_adjacency: ClassVar[bool] = True
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
-        if "call" in vars(cls) and "passes_edge_weight" not in vars(cls):
-            cls.passes_edge_weight = False
+        if "call" in vars(cls):
+            cls.passes_edge_weight = vars(cls).get("passes_edge_weight", False)
+            cls.passes_adjacency = vars(cls).get("passes_adjacency", False)
 
     def call(self, model: nn.Module, data: Data) -> Tensor:
         """Call the model on the edges that ``data`` has.

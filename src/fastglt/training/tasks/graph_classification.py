@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from fastglt.data.validate import validate
-from fastglt.errors import InputError, UnknownNameError
+from fastglt.errors import GraphError, InputError, UnknownNameError
 from fastglt.gating import accepts_keyword, takes_edge_attr
 from fastglt.training.metrics import accuracy, mean_roc_auc
 from fastglt.training.task import Split, Task
@@ -51,6 +51,11 @@ class GraphClassification(Task):
     def validate(self, data: Data) -> int:
         """Check graphs, masks and labels; return the number of classes or labels."""
         num_outputs = validate(data, self.name)
+        x = data.get("x")
+        if x is not None and x.layout != torch.strided:
+            raise GraphError(
+                f"data.x must be dense for a batch of graphs (got {x.layout}); use x.to_dense()"
+            )
         expected = "roc_auc" if data.y.dim() == 2 else "accuracy"
         if self.metric_name != expected:
             raise InputError(
