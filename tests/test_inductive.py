@@ -12,6 +12,7 @@ from fastglt.api.views import inductive
 from fastglt.errors import InputError
 from fastglt.ticket.edge_rule import kept_by_rule
 from helpers import TINY, build, graph, with_loops
+from training.test_tasks import Regression
 
 BUDGET = {"edge_sparsity": 0.4, "weight_sparsity": 0.6}
 
@@ -141,3 +142,13 @@ def test_unseen_edges_go_by_the_rule_that_the_seen_ones_give():
 def test_what_cannot_be_inductive_is_refused(settings, message):
     with pytest.raises(InputError, match=message):
         _find(graph(), **settings)
+
+
+@pytest.mark.parametrize("key", ["x", "y", "train_mask", "val_mask"])
+def test_a_graph_without_what_tells_nodes_apart_cannot_be_inductive(key):
+    data = graph()
+    model, num_nodes = build("gcn", data), data.num_nodes
+    del data[key]
+    data.num_nodes = num_nodes
+    with pytest.raises(InputError, match=rf"inductive must be False.*data\.{key}"):
+        fastglt.find(model, data, task=Regression(), inductive=True, **TINY | BUDGET)

@@ -27,6 +27,11 @@ def check_settings(settings: Settings, task: Task, data: Data, pretrained: bool)
             "edge_sparsity must be 0 for a batch of graphs, each of which has edges of its own "
             f"(got {settings.edge_sparsity}); weight_sparsity gives a weights-only ticket"
         )
+    if isinstance(data, Batch) and settings.edge_values == "learned":
+        raise InputError(
+            "edge_values must be 'binary' for a batch of graphs, of which a training step may take "
+            "some only (got 'learned')"
+        )
     if pretrained and settings.edge_score == "trained-gate" and settings.edge_sparsity > 0:
         raise InputError(
             "edge_score='trained-gate' (preset 'paper') trains its gates in pre-training, which a "
@@ -40,6 +45,12 @@ def check_settings(settings: Settings, task: Task, data: Data, pretrained: bool)
         raise InputError(
             "inductive must be False for a trained model, which may have seen validation and test "
             "nodes; leave out init and recover='finetune'"
+        )
+    missing = [key for key in ("x", "y", "train_mask", "val_mask") if data.get(key) is None]
+    if missing:
+        raise InputError(
+            f"inductive must be False for a graph without data.{missing[0]}: validation and test "
+            "nodes are left out of search, and masks are chosen on some of the training nodes"
         )
 
 

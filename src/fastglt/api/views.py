@@ -70,7 +70,8 @@ def inductive(data: Data, holdout: float, seed: int) -> Views:
     one, takes the place of the validation nodes in ``search``.
 
     Args:
-        data: A graph with masks, whose edges and features are plain tensors.
+        data: A graph with ``edge_index``, ``x``, which may be CSR, ``y``, ``train_mask`` and
+            ``val_mask``, and ``test_mask`` if there is one.
         holdout: Share of the training nodes that masks are chosen on.
         seed: Seed of the holdout.
 
