@@ -13,7 +13,7 @@ from torch_geometric.nn import GATConv, GCNConv, GINEConv, SAGEConv, SuperGATCon
 from torch_geometric.transforms import ToSparseTensor
 
 import fastglt
-from fastglt.errors import BudgetError, GraphError, ModelError
+from fastglt.errors import BudgetError, GraphError, InputError, ModelError
 from helpers import TINY, build, graph, states_equal
 from training.test_graph_classification import Molecules, molecules
 from training.test_link_prediction import Bilinear, _links
@@ -120,11 +120,25 @@ def test_edges_of_many_graphs_cannot_be_pruned():
         _find(Molecules(), molecules())
 
 
+def test_edge_values_of_many_graphs_cannot_be_learned():
+    with pytest.raises(InputError, match="edge_values must be 'binary' for a batch"):
+        _find(Molecules(), molecules(), edge_sparsity=0.0, edge_values="learned")
+
+
+def test_many_graphs_with_next_to_no_features_set():
+    data = molecules()
+    data.x = torch.where(torch.arange(data.num_nodes)[:, None] % 30 == 0, data.x, 0.0)
+    ticket = _find(Molecules(), data, edge_sparsity=0.0)
+    assert ticket.metrics["sparse_inputs"] == []
+
+
 def test_a_task_of_ones_own():
     data = graph()
     ticket = _find(build("gcn", data), data, task=Regression())
     assert ticket.metrics["metric"] == "negative_mae"
     assert ticket.settings["task"]["name"] == "custom"
+    # Its call reads edge_index.
+    assert ticket.metrics["sparse_inputs"] == []
     again = _measured_again(ticket, build("gcn", data), data, Regression(), "test")
     assert again == pytest.approx(ticket.metrics["test_ticket"], rel=1e-5)
 
@@ -186,8 +200,9 @@ class _AttributedTask(fastglt.NodeClassification):
 def test_directions_that_disagree_make_the_graph_directed_with_a_note():
     data = graph()
     data.edge_attr = torch.arange(data.num_edges, dtype=torch.float32)[:, None].repeat(1, 2)
-    with pytest.warns(UserWarning, match="edge_attr"):
-        ticket = _find(Attributed("gine"), data, task=_AttributedTask())
+    with pytest.warns(UserWarning, match="edge_attr") as caught:
+        ticket = fastglt.find(Attributed("gine"), data, task=_AttributedTask(), **TINY | BUDGET)
+    assert caught[0].filename == __file__
     assert "edge_attr" in ticket.metrics["notes"][0]
     assert int((~ticket.edge_keep).sum()) == int(0.4 * data.num_edges)
 

@@ -142,7 +142,7 @@ class Finder:
         note = self.groups.note
         if note is None or self.settings.edge_sparsity == 0:
             return []
-        warnings.warn(note, UserWarning, stacklevel=5)
+        warnings.warn(note, UserWarning, stacklevel=4)
         return [note]
 
     def _sparse(self, data: Data) -> Data:
