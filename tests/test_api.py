@@ -18,9 +18,8 @@ from fastglt.errors import (
     UnknownNameError,
 )
 from fastglt.gating import prunable_weights
-from fastglt.masks import num_removed
+from fastglt.masks import EdgeGroups, num_removed
 from fastglt.search import METHOD_MODULES
-from fastglt.search.denoiser import edge_groups
 from fastglt.training.callback import Callback
 from fastglt.training.loop import clone_state
 from helpers import (
@@ -46,7 +45,7 @@ def find(data=None, model="gcn", **settings):
 
 
 def _assert_exact(ticket, data, model, edge_sparsity, weight_sparsity):
-    groups = edge_groups(data)
+    groups = EdgeGroups.of(data)
     removed = num_removed(groups.num_groups, edge_sparsity)
     sizes = {name: weight.numel() for name, weight in prunable_weights(model).items()}
     total = sum(sizes.values())
@@ -292,13 +291,27 @@ def test_a_directed_graph_is_pruned_edge_by_edge():
     _assert_exact(ticket, data, build("gcn", data), 0.29, 0.8)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_edges_are_grouped_once(method, monkeypatch):
+    calls = []
+    make = EdgeGroups.from_edge_index
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return make(*arguments)
+
+    monkeypatch.setattr(EdgeGroups, "from_edge_index", counted)
+    find(method=method)
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("name", ["gcn", "sage"])
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_a_graph_with_edge_weights_works(name, preset):
     data = graph()
     low, high = data.edge_index.min(dim=0).values, data.edge_index.max(dim=0).values
     data.edge_weight = 0.5 + ((low * 7 + high) % 5) / 4
-    assert edge_groups(data).undirected
+    assert EdgeGroups.of(data).undirected
     ticket = find(data, name, preset=preset)
     _assert_exact(ticket, data, build(name, data), 0.29, 0.8)
     applied, small = ticket.apply(build(name, data), data)

@@ -11,8 +11,8 @@ from torch import nn
 
 import fastglt
 from fastglt.errors import BudgetError, GraphError, InputError, ModelError
-from fastglt.masks import num_removed
-from fastglt.search.denoiser import Denoiser, edge_groups
+from fastglt.masks import EdgeGroups, num_removed
+from fastglt.search.denoiser import Denoiser
 from fastglt.settings import DenoiseConfig
 from fastglt.training.loop import clone_state
 from helpers import build, graph, isolate, states_equal, tensors_of, with_loops
@@ -51,7 +51,7 @@ class Loop:
 
     def assert_exact(self, edge_sparsity, weight_sparsity):
         pruner = self.pruner
-        groups = edge_groups(self.data).num_groups
+        groups = EdgeGroups.of(self.data).num_groups
         assert pruner.edge_mask.num_kept == groups - num_removed(groups, edge_sparsity)
         mask = pruner.weight_mask
         assert mask.num_kept == mask.num_weights - num_removed(mask.num_weights, weight_sparsity)
@@ -212,6 +212,27 @@ def test_scores_of_edges_may_be_given_instead_of_a_loss():
     loop.assert_exact(0.4, 0.0)
 
 
+def test_scores_of_groups_are_as_good_as_those_of_their_edges():
+    data = with_loops(graph(), torch.arange(5))
+    groups = EdgeGroups.of(data)
+    score = torch.rand(2, groups.num_groups, generator=torch.Generator().manual_seed(0))
+    masks = []
+    for spread in (lambda s: s, lambda s: groups.to_edges(s, 0.0)):
+        loop = Loop(data, edge_sparsity=0.4, edge_score=spread(score[0]), groups=groups)
+        loop.run(3, score=lambda *_, spread=spread: spread(score[1]))
+        masks.append(loop.pruner.edge_mask.keep)
+    assert torch.equal(*masks)
+    assert loop.pruner.history[0].edges_swapped > 0
+    assert loop.pruner.groups is groups
+
+
+@pytest.mark.parametrize("other", [graph(30), graph(90, average_degree=4.0)])
+def test_groups_of_another_graph_are_refused(other):
+    found = rf"with 540 edges and 90 nodes \(got {other.num_edges} and {other.num_nodes}\)"
+    with pytest.raises(InputError, match=found):
+        _make(graph(), groups=EdgeGroups.of(other))
+
+
 def test_a_score_of_another_shape_is_refused():
     loop = Loop()
     with pytest.raises(InputError, match="score"):
@@ -309,7 +330,7 @@ def _make(data, **arguments):
 def test_given_edge_scores_decide_the_cut():
     data = graph()
     score = torch.zeros(data.num_edges)
-    groups = edge_groups(data)
+    groups = EdgeGroups.of(data)
     favourites = torch.arange(groups.num_groups) % 2 == 0
     # Each direction alone is below the others, their mean is not.
     edges = groups.to_edges(favourites, False).nonzero().view(-1)

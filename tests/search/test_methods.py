@@ -7,7 +7,7 @@ import torch
 
 from fastglt.errors import BudgetError, ModelError, NonFiniteLossError, UnknownNameError
 from fastglt.gating import edge_gradient
-from fastglt.masks import num_removed
+from fastglt.masks import EdgeGroups, num_removed
 from fastglt.search.base import (
     METHOD_MODULES,
     SearchContext,
@@ -15,7 +15,6 @@ from fastglt.search.base import (
     get_method,
     register,
 )
-from fastglt.search.denoiser import edge_groups
 from fastglt.search.run import GATE_FLOOR, cut, denoise
 from fastglt.settings import EdgeScore, resolve_settings
 from fastglt.training.callback import Callback
@@ -48,7 +47,7 @@ def _context(data=None, model="gcn", pretrained=False, objective=None, **setting
     return SearchContext(
         build(model, data),
         data,
-        edge_groups(data),
+        EdgeGroups.of(data),
         objective or Objective(NodeClassification()),
         resolve_settings(chosen),
         pretrained,
@@ -150,7 +149,7 @@ def test_random_masks_follow_from_the_seed_and_not_from_the_weights():
 
 def test_random_keeps_every_group_equally_often():
     data = graph(30)
-    groups = edge_groups(data).num_groups
+    groups = EdgeGroups.of(data).num_groups
     total = torch.zeros(groups)
     for seed in range(60):
         context = _context(data, seed=seed, edge_sparsity=0.5)

@@ -27,8 +27,8 @@ from fastglt.gating import (
     prunable_weights,
     tied_names,
 )
+from fastglt.masks import EdgeGroups
 from fastglt.search.base import SearchContext, SearchResult, get_method
-from fastglt.search.denoiser import edge_groups
 from fastglt.settings import Settings
 from fastglt.ticket import Ticket
 from fastglt.ticket.edge_rule import KEEP, degree_rule, kept_by_rule
@@ -88,7 +88,7 @@ class Finder:
         self.init_state = clone_state(self.model) if init is None else initial_state(model, init)
         _check_call(self.model, task, whole, num_outputs)
         self.views = self._views(whole)
-        self.groups = edge_groups(self.views.search)
+        self.groups = EdgeGroups.of(self.views.search)
         self.notes = self._notes()
         weights = prunable_weights(self.model, settings.include, settings.exclude)
         check_budgets(weights, self.groups, settings)

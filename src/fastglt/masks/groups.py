@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from fastglt.errors import GraphError
 from fastglt.masks.pairing import Pairing
@@ -37,6 +38,13 @@ class EdgeGroups:
     num_nodes: int
     undirected: bool
     note: str | None = None
+
+    @classmethod
+    def of(cls, data: Data) -> EdgeGroups:
+        """The edge groups of a graph, see :meth:`from_edge_index`."""
+        return cls.from_edge_index(
+            data.edge_index, data.num_nodes, data.get("edge_weight"), data.get("edge_attr")
+        )
 
     @classmethod
     def from_edge_index(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from fastglt.gating import (
 )
 from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity
 from fastglt.schedules import cosine_swap_fraction, warmup_sparsity
+from fastglt.search.events import MaskSnapshot, SwapEvent, overlap
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser
 from fastglt.settings import DenoiseConfig, num_events
 from fastglt.ticket import Ticket
@@ -32,46 +33,9 @@ from fastglt.training.loop import clone_state, initial_state
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 """``score(edge_index, edge_weight)`` on the whole graph returns a scalar loss whose gradient with
-respect to ``edge_weight`` scores the edges, or ``[num_edges]`` scores, higher = keep."""
+respect to ``edge_weight`` scores the edges, or ``[num_edges]`` or ``[num_groups]`` scores, higher =
+keep."""
 Metric = float | Callable[[], float]
-
-
-@dataclass(frozen=True)
-class SwapEvent:
-    """One denoising event.
-
-    Attributes:
-        step: Training step after which it happened, from 1.
-        share: Share of the kept components that the schedule asked to swap.
-        edges_swapped: Edge groups regrown.
-        weights_swapped: Weights regrown.
-        edge_sparsity: Edge sparsity afterwards.
-        weight_sparsity: Weight sparsity afterwards.
-        edge_overlap: Share of the kept edge groups that the one-shot cut kept too.
-        weight_overlap: Share of the kept weights that the one-shot cut kept too.
-        metric: Metric of the masks before the event, if one was given.
-    """
-
-    step: int
-    share: float
-    edges_swapped: int
-    weights_swapped: int
-    edge_sparsity: float
-    weight_sparsity: float
-    edge_overlap: float
-    weight_overlap: float
-    metric: float | None
-
-
-@dataclass(frozen=True)
-class MaskSnapshot:
-    """Masks with the metric they reached and the weights that reached it."""
-
-    step: int
-    metric: float
-    edge_mask: EdgeMask
-    weight_mask: WeightMask
-    state: dict[str, Tensor]
 
 
 class Denoiser:
@@ -99,13 +63,16 @@ class Denoiser:
         weight_sparsity: Share of the prunable weights to remove, in ``[0, 1)``.
         config: Interval, allocation and the rest of the schedule.
         init: The initial state dict to rewind to; ``None`` takes the model's state as it is now.
-        edge_score: ``[num_edges]`` scores for the one-shot cut of the edges, higher = keep;
-            ``None`` cuts by degree. The edges of a group are averaged.
+        edge_score: ``[num_edges]`` or ``[num_groups]`` scores for the one-shot cut of the edges,
+            higher = keep; ``None`` cuts by degree. The edges of a group are averaged.
         edge_gate: ``[num_groups]`` trained gates that are in ``optimizer``: edges are then
             dropped by ``|gate|`` instead of by the gradient of unit gates.
+        groups: The graph's edge groups, where they are known already; finding them takes seconds
+            on tens of millions of edges.
 
     Raises:
         BudgetError: If a sparsity is out of range or leaves a layer or the graph empty.
+        InputError: If another argument cannot be used, or ``groups`` are of another graph.
         ModelError: If the model cannot be searched, see :func:`fastglt.gating.check_model`.
     """
 
@@ -122,6 +89,7 @@ class Denoiser:
         init: Mapping[str, Tensor] | None = None,
         edge_score: Tensor | None = None,
         edge_gate: nn.Parameter | None = None,
+        groups: EdgeGroups | None = None,
     ) -> None:
         self.config = config or DenoiseConfig()
         check_model(model, self.config.include, self.config.exclude)
@@ -138,7 +106,7 @@ class Denoiser:
         self._model = model
         self._data = data
         self._init = initial_state(model, init)
-        self.groups = edge_groups(data)
+        self.groups = EdgeGroups.of(data) if groups is None else _checked_groups(groups, data)
         start = self._sparsity_after(0)
         self._edges = EdgeDenoiser(
             self.groups, start[0], self._initial_score(edge_score), edge_gate, optimizer
@@ -193,7 +161,8 @@ class Denoiser:
         Args:
             score: Called as ``score(edge_index, edge_weight)`` with the whole graph on steps that
                 swap edges. Returns a scalar loss, whose gradient then says which edges help, or
-                ``[num_edges]`` scores, higher = keep. Without it edges are chosen by degree alone.
+                ``[num_edges]`` or ``[num_groups]`` scores, higher = keep. Without it edges are
+                chosen by degree alone.
             metric: Validation metric of the current masks, higher = better, or a function that
                 computes it, called only where :attr:`due`. The best masks at the target sparsity
                 are kept; without it the last ones.
@@ -264,12 +233,26 @@ class Denoiser:
     def _initial_score(self, edge_score: Tensor | None) -> Tensor:
         if edge_score is None:
             return scores.unit_gate(None, self.groups, EdgeMask.full(self.groups).keep)
-        if edge_score.shape != (self.groups.num_edges,):
+        given = self._of_groups(_checked_scores(edge_score.detach(), "edge_score"))
+        if given is None:
             raise InputError(
-                f"edge_score must have shape [{self.groups.num_edges}], one score an edge "
-                f"(got {list(edge_score.shape)})"
+                f"edge_score must have shape {self._score_shapes()} (got {list(edge_score.shape)})"
             )
-        return mean_over_groups(_checked_scores(edge_score, "edge_score"), self.groups)
+        return given
+
+    def _of_groups(self, score: Tensor) -> Tensor | None:
+        """``[num_groups]`` of scores of groups or edges; ``None`` if they are neither."""
+        if score.shape == (self.groups.num_groups,):
+            return score
+        if score.shape == (self.groups.num_edges,):
+            return mean_over_groups(score, self.groups)
+        return None
+
+    def _score_shapes(self) -> str:
+        return (
+            f"[{self.groups.num_edges}], one score an edge, or [{self.groups.num_groups}], one a "
+            "group of edges"
+        )
 
     def _sparsity_after(self, event: int) -> tuple[float, float]:
         edges, weights = (
@@ -309,8 +292,8 @@ class Denoiser:
             weights_swapped,
             self.edge_mask.sparsity,
             self.weight_mask.sparsity,
-            _overlap([(self.edge_mask.keep, self._one_shot[0].keep)]),
-            _overlap([(self.weight_mask[name], old) for name, old in self._one_shot[1].items()]),
+            overlap([(self.edge_mask.keep, self._one_shot[0].keep)]),
+            overlap((self.weight_mask[name], old) for name, old in self._one_shot[1].items()),
             metric,
         )
         self.history.append(event)
@@ -330,13 +313,13 @@ class Denoiser:
         if not isinstance(value, Tensor):
             raise InputError(f"score must return a tensor (got {type(value).__name__})")
         value = _checked_scores(value, "score")
-        if value.shape == (self.groups.num_edges,):
-            given = mean_over_groups(value.detach(), self.groups)
+        given = self._of_groups(value.detach())
+        if given is not None:
             return given, given
         if value.numel() != 1:
             raise InputError(
-                f"score must return a scalar loss or [{self.groups.num_edges}] scores, one an edge "
-                f"(got shape {list(value.shape)})"
+                f"score must return a scalar loss, or a tensor of shape {self._score_shapes()} "
+                f"(got {list(value.shape)})"
             )
         gradient = gate_gradient(value, gate, self.groups)
         if self._edge_gate is not None:
@@ -345,11 +328,13 @@ class Denoiser:
         return combined, combined
 
 
-def edge_groups(data: Data) -> EdgeGroups:
-    """The edge groups of a graph; directions that disagree in weight or attribute are apart."""
-    return EdgeGroups.from_edge_index(
-        data.edge_index, data.num_nodes, data.get("edge_weight"), data.get("edge_attr")
-    )
+def _checked_groups(groups: EdgeGroups, data: Data) -> EdgeGroups:
+    if (groups.num_edges, groups.num_nodes) != (data.num_edges, data.num_nodes):
+        raise InputError(
+            f"groups must be those of data, with {data.num_edges} edges and {data.num_nodes} nodes "
+            f"(got {groups.num_edges} and {groups.num_nodes})"
+        )
+    return groups
 
 
 def _check_steps(steps: int, config: DenoiseConfig) -> None:
@@ -383,9 +368,3 @@ _NO_SCORE = (
     "step() was given no score=, so edges are dropped and regrown by degree alone; pass a loss on "
     "the whole graph to choose them by what they are worth"
 )
-
-
-def _overlap(pairs: list[tuple[Tensor, Tensor]]) -> float:
-    kept = sum(int(now.sum()) for now, _ in pairs)
-    common = sum(int((now & before).sum()) for now, before in pairs)
-    return common / kept if kept else 1.0

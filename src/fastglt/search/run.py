@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from fastglt import scores
 from fastglt.gating import edge_gradient
-from fastglt.masks import EdgeMask
+from fastglt.masks import SELF_LOOP, EdgeGroups, EdgeMask
 from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
 from fastglt.search.regularizers import gate_penalty
@@ -47,7 +47,7 @@ class SearchRun:
         context, gate = self.context, edge_weight
         if context.settings.edge_score == "influence":
             keep = self.denoiser.edge_mask.keep
-            return context.groups.to_edges(_influence(context, self.denoiser.data, keep), 0.0)
+            return _as_given(_influence(context, self.denoiser.data, keep), context.groups)
         if self.gate is not None:
             # Pruned gates are held at 0, but what counts is the slope of a whole edge.
             whole = torch.where(self.denoiser.edge_mask.keep, self.gate.detach(), 1.0)
@@ -98,8 +98,9 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         edge_sparsity=settings.edge_sparsity,
         weight_sparsity=settings.weight_sparsity,
         config=settings if steps else _without_warmup(settings),
-        edge_score=context.groups.to_edges(_one_shot_score(context, gate), 0.0),
+        edge_score=_as_given(_one_shot_score(context, gate), context.groups),
         edge_gate=gate,
+        groups=context.groups,
     )
     return SearchRun(context, optimizer, gate, denoiser)
 
@@ -198,6 +199,18 @@ def _one_shot_score(context: SearchContext, gate: nn.Parameter | None) -> Tensor
 
     gradient = edge_gradient(loss, context.data.edge_index, groups, keep)
     return scores.unit_gate(gradient, groups, keep)
+
+
+def _as_given(score: Tensor, groups: EdgeGroups) -> Tensor:
+    """``[num_groups]`` scores, spread to ``[num_edges]`` where edges have duplicates.
+
+    The mean over six and more equal values may differ from them in its last bit, so that only
+    without duplicates both forms give the same masks.
+    """
+    num_proper = int((groups.index != SELF_LOOP).sum())
+    if num_proper == (2 if groups.undirected else 1) * groups.num_groups:
+        return score
+    return groups.to_edges(score, 0.0)
 
 
 def _scoring_loss(context: SearchContext, gate: Tensor) -> Tensor:

@@ -1,0 +1,61 @@
+"""What a denoising run reports: its events, and the masks at one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fastglt.masks import EdgeMask, WeightMask
+
+
+@dataclass(frozen=True)
+class SwapEvent:
+    """One denoising event.
+
+    Attributes:
+        step: Training step after which it happened, from 1.
+        share: Share of the kept components that the schedule asked to swap.
+        edges_swapped: Edge groups regrown.
+        weights_swapped: Weights regrown.
+        edge_sparsity: Edge sparsity afterwards.
+        weight_sparsity: Weight sparsity afterwards.
+        edge_overlap: Share of the kept edge groups that the one-shot cut kept too.
+        weight_overlap: Share of the kept weights that the one-shot cut kept too.
+        metric: Metric of the masks before the event, if one was given.
+    """
+
+    step: int
+    share: float
+    edges_swapped: int
+    weights_swapped: int
+    edge_sparsity: float
+    weight_sparsity: float
+    edge_overlap: float
+    weight_overlap: float
+    metric: float | None
+
+
+@dataclass(frozen=True)
+class MaskSnapshot:
+    """Masks with the metric they reached and the weights that reached it."""
+
+    step: int
+    metric: float
+    edge_mask: EdgeMask
+    weight_mask: WeightMask
+    state: dict[str, Tensor]
+
+
+def overlap(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Share of what is kept now that was kept before, 1 where nothing is kept.
+
+    Args:
+        pairs: Bool masks now and before, both of one shape.
+    """
+    kept = common = 0
+    for now, before in pairs:
+        kept += int(now.sum())
+        common += int((now & before).sum())
+    return common / kept if kept else 1.0
