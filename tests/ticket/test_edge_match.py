@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -170,6 +169,18 @@ def _products(edge_index: Tensor, degree: Tensor) -> list[int]:
     return product.tolist()
 
 
+def test_int32_edges_of_a_large_graph_have_the_rule_of_int64_edges() -> None:
+    num_nodes = 50_000  # its square does not fit into int32
+    generator = torch.Generator().manual_seed(0)
+    edge_index = torch.randint(num_nodes, (2, 2000), generator=generator)
+    edge_index[0, :1000] = num_nodes - 1
+    rule = degree_rule(edge_index, num_nodes, 0.6)
+    assert degree_rule(edge_index.int(), num_nodes, 0.6) == rule
+    kept = kept_by_rule(rule, edge_index, num_nodes)
+    assert torch.equal(kept_by_rule(rule, edge_index.int(), num_nodes), kept)
+    assert not bool(kept.all())
+
+
 def test_edges_between_hubs_go_first() -> None:
     star = [(0, i) for i in range(2, 6)] + [(1, i) for i in range(2, 4)] + [(0, 1)]
     rule = degree_rule(tensor(star), 6, 0.15)
@@ -238,7 +249,14 @@ def test_missing_nodes_are_refused() -> None:
 def test_node_ids_that_no_node_has_are_refused() -> None:
     for edge in ([0, 6], [6, 0], [-1, 0]):
         data = Data(edge_index=torch.tensor([[0, 1], edge]).t(), num_nodes=6)
-        with pytest.raises(GraphError, match=re.escape(f"in [0, 6) (got {edge} in column 1)")):
+        with pytest.raises(GraphError, match=r"must be in \[0, 5\] .* at row [01], column 1"):
+            sample_ticket().match(data)
+
+
+def test_edges_of_another_type_than_int64_are_refused() -> None:
+    for dtype in (torch.int32, torch.float32):
+        data = Data(edge_index=tensor(SEARCHED).to(dtype), num_nodes=6)
+        with pytest.raises(GraphError, match=f"must be torch.int64 \\(got {dtype}\\)"):
             sample_ticket().match(data)
 
 

@@ -30,7 +30,7 @@ def degree_rule(edge_index: Tensor, num_nodes: int, edge_sparsity: float) -> dic
     that the share removed is at most the one asked for.
 
     Args:
-        edge_index: The searched graph ``[2, num_edges]``.
+        edge_index: The searched graph ``[2, num_edges]``, int32 or int64.
         num_nodes: Its number of nodes.
         edge_sparsity: The share, in ``[0, 1)``.
 
@@ -41,6 +41,7 @@ def degree_rule(edge_index: Tensor, num_nodes: int, edge_sparsity: float) -> dic
     Raises:
         BudgetError: ``edge_sparsity`` is not in ``[0, 1)``.
     """
+    edge_index = edge_index.long()
     ends = EdgeGroups.from_edge_index(edge_index, num_nodes).ends
     removed = num_removed(ends.size(1), edge_sparsity)
     if not removed:
@@ -75,7 +76,7 @@ def kept_by_rule(rule: dict[str, Any], edge_index: Tensor, num_nodes: int) -> Te
 
     Args:
         rule: A valid rule.
-        edge_index: ``[2, num_edges]``.
+        edge_index: ``[2, num_edges]``, int32 or int64.
         num_nodes: Number of nodes.
 
     Returns:
@@ -83,13 +84,17 @@ def kept_by_rule(rule: dict[str, Any], edge_index: Tensor, num_nodes: int) -> Te
     """
     if rule["name"] == "keep":
         return torch.ones(edge_index.size(1), dtype=torch.bool, device=edge_index.device)
+    edge_index = edge_index.long()
     score = _score(edge_index, num_neighbours(edge_index, num_nodes))
     threshold: float = rule["threshold"]
     return (score >= threshold) | (edge_index[0] == edge_index[1])
 
 
 def num_neighbours(edge_index: Tensor, num_nodes: int) -> Tensor:
-    """Number of distinct other nodes that each node shares an edge with, ``[num_nodes]`` int64."""
+    """Number of distinct other nodes that each node shares an edge with, ``[num_nodes]`` int64.
+
+    ``edge_index`` is ``[2, num_edges]`` int64.
+    """
     low, high = edge_index.min(dim=0).values, edge_index.max(dim=0).values
     pairs = torch.unique((low * num_nodes + high)[low != high])
     ends = torch.cat([pairs // num_nodes, pairs % num_nodes])

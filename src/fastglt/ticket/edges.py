@@ -11,6 +11,7 @@ import torch
 import torch_geometric
 
 from fastglt.data.forms import like, to_edge_index
+from fastglt.data.validate import check_edges
 from fastglt.errors import GraphError, InputError, TicketMismatchError
 from fastglt.gating import keep_edges
 from fastglt.ticket.edge_match import EdgeMatch, find_edges
@@ -84,7 +85,7 @@ class TicketEdges:
 
         Raises:
             TicketMismatchError: Nodes are missing, or the ticket holds no edge list.
-            GraphError: ``data`` is no homogeneous graph with edges.
+            GraphError: ``data`` is no homogeneous graph with int64 edges.
 
         Warns:
             UserWarning: Most of the ticket's edges are gone, as they are after renumbering.
@@ -112,7 +113,7 @@ class TicketEdges:
                 f"{data.num_nodes}; nodes must keep their numbers, so leave removed ones in "
                 "without edges"
             )
-        _check_node_ids(data)
+        check_edges(data, data.num_nodes)
         return self.edge_list
 
     def _check_same_graph(self, data: Data) -> None:
@@ -165,17 +166,6 @@ def plain_graph(data: Data) -> Data:
             f"(got {type(data).__qualname__})"
         )
     return to_edge_index(data)
-
-
-def _check_node_ids(data: Data) -> None:
-    edge_index = data.edge_index
-    outside = ((edge_index < 0) | (edge_index >= data.num_nodes)).any(dim=0).nonzero()
-    if outside.numel():
-        column = int(outside[0])
-        raise GraphError(
-            f"edge_index must hold node ids in [0, {data.num_nodes}) "
-            f"(got {edge_index[:, column].tolist()} in column {column})"
-        )
 
 
 def _multiplied(data: Data, weight: Tensor) -> Tensor:
