@@ -107,6 +107,17 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(cli, t
     assert settings["model"] == {**sizes, "heads": None, "embedding_dim": None}
 
 
+def test_the_command_line_switches_off_what_the_file_switches_on(cli, tmp_path):
+    on = ("inductive", "keep_positives", "sparse_inputs")
+    text = 'dataset = "cora"\nhidden = 4\ndense_epochs = 1\nretrain_epochs = 1\n'
+    path = config(tmp_path, text + "".join(f"{name} = true\n" for name in on))
+    off = [f"--no-{name.replace('_', '-')}" for name in on]
+    outcome = cli("find", f"--config={path}", "--denoise-steps=1", "--out=a.st", *off)
+    assert outcome.code == 0, outcome.err
+    settings = Ticket.load(tmp_path / "a.st").settings
+    assert (settings["inductive"], settings["sparse_inputs"]) == (False, False)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -223,8 +223,7 @@ def _fields(spec: Spec) -> Iterator[tuple[str, FieldInfo]]:
 
 def _option(name: str, field: FieldInfo) -> Any:
     flag = f"--{name.replace('_', '-')}"
-    kind = _plain_type(field)
-    if kind is bool and field.default is True:
+    if _plain_type(field) is bool and name != "json":  # that one no config file can switch on
         flag = f"{flag}/--no-{name.replace('_', '-')}"
     return typer.Option(
         flag, help=_help(name, field), metavar=_metavar(name, field), show_default=False
