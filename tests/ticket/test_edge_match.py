@@ -283,6 +283,19 @@ def test_growth_is_not_warned_of_but_the_loss_of_most_edges_is() -> None:
         sample_ticket().match(graph_of(SEARCHED[5:]))
 
 
+def test_the_warning_of_lost_edges_names_the_line_of_the_caller() -> None:
+    ticket, data = sample_ticket(), make_data()
+    data.edge_index = data.edge_index[:, 5:]
+    data.edge_weight = data.edge_weight[5:]
+    for use in (
+        lambda: ticket.match(data),
+        lambda: ticket.apply(make_model(), data, match="node_id"),
+    ):
+        with pytest.warns(UserWarning, match="edges are gone") as caught:
+            use()
+        assert [warning.filename for warning in caught] == [__file__]
+
+
 class Embedded(nn.Module):
     """A featureless graph's model: one learned vector a node."""
 

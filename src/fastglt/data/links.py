@@ -54,8 +54,8 @@ def random_link_split(
     On an undirected graph the two directions of an edge, and all its repetitions, stay together.
     Validation and test positives are taken out of ``edge_index``; what stays there are the
     training positives, with their weights and attributes, and self-loops, which are no
-    positives. Negatives are pairs of different nodes that no edge of the whole graph joins; no
-    pair is a negative twice.
+    positives. Negatives are pairs of different nodes that no edge of the whole graph joins, on a
+    directed graph in that direction: the opposite edge may be there. No pair is a negative twice.
 
     Args:
         data: The graph, its edges in any form of :mod:`fastglt.data.forms`; it is left as it is.

@@ -69,7 +69,8 @@ class TicketEdges:
         if match == "edges":
             self._check_same_graph(graph)
             return like(self._pruned(graph, self.keep, self.weight), data)
-        found = self.find(graph)
+        found = self._found(graph)
+        _warn_of_other_numbering(found.num_gone, self.keep.numel())
         _LOG.info("%r", found)
         return like(self._pruned(graph, found.keep, self._weights_of(found)), data)
 
@@ -90,14 +91,17 @@ class TicketEdges:
         Warns:
             UserWarning: Most of the ticket's edges are gone, as they are after renumbering.
         """
-        graph = plain_graph(data)
+        found = self._found(plain_graph(data))
+        _warn_of_other_numbering(found.num_gone, self.keep.numel())
+        return found
+
+    def _found(self, graph: Data) -> EdgeMatch:
         edge_index, searched = graph.edge_index, self._searched_edges(graph)
         origin = find_edges(searched.to(edge_index.device), edge_index)
         keep = kept_by_rule(self.rule, edge_index, int(graph.num_nodes))
         known = origin >= 0
         keep[known] = self.keep.to(edge_index.device)[origin[known]]
         num_gone = self.keep.numel() - int(known.sum())
-        _warn_of_other_numbering(num_gone, self.keep.numel())
         return EdgeMatch(origin, keep, num_gone)
 
     def _searched_edges(self, data: Data) -> Tensor:
