@@ -95,7 +95,6 @@ def load_dataset(options: DataOptions, record: DatasetRecord | None = None) -> L
         DatasetNotFoundError: If no place has it.
         TicketFileError: If the record cannot be replayed.
     """
-    check_source(options)
     with working("loading torch"), immediate_interrupts():
         import torch_geometric.data
         import torch_geometric.nn  # noqa: F401

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fastglt.masks import stable_sort
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -81,8 +83,10 @@ def find_edges(searched: Tensor, edge_index: Tensor) -> Tensor:
 
 def stable_order(edges: Tensor) -> Tensor:
     """The stable permutation ``[num_edges]`` that sorts edges by source, then by target."""
-    by_target = torch.argsort(edges[1], stable=True)
-    return by_target[torch.argsort(edges[0, by_target], stable=True)]
+    bound = int(edges.max()) + 1 if edges.numel() else 0
+    _, by_target = stable_sort(edges[1].long(), bound)
+    _, by_source = stable_sort(edges[0, by_target].long(), bound)
+    return by_target[by_source]
 
 
 def _runs(edges: Tensor) -> tuple[Tensor, Tensor]:
