@@ -53,7 +53,7 @@ def planetoid_root(tmp_path, monkeypatch):
         files,
         folder="planetoid/Cora",
         num_classes=NUM_CLASSES,
-        loader=partial(loaders.planetoid, name="Cora"),
+        loader=partial(loaders.pyg, name="Cora", dataset="Planetoid"),
         num_nodes=NUM_NODES,
         num_features=NUM_FEATURES,
         transforms=CATALOGUE.get("cora").transforms,
