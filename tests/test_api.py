@@ -21,6 +21,7 @@ from fastglt.gating import prunable_weights
 from fastglt.masks import EdgeGroups, num_removed
 from fastglt.search import METHOD_MODULES
 from fastglt.training.callback import Callback
+from fastglt.training.inputs import kept_view
 from fastglt.training.loop import clone_state
 from helpers import (
     TINY,
@@ -155,7 +156,7 @@ def test_metrics_are_complete_and_consistent():
     model = build("gcn", data)
     ticket = find(data, model)
     metrics = ticket.metrics
-    assert metrics["epochs"] == {"dense": 4, "search": 8, "retrain": 4}
+    assert metrics["epochs"] == {"dense": 4, "teacher": 0, "search": 8, "retrain": 4}
     seconds = metrics["seconds"]
     stages = {"dense", "teacher", "search", "retrain"}
     assert set(seconds) == stages | {"total"}
@@ -215,7 +216,7 @@ def test_a_trained_model_with_its_initialisation_is_not_trained_again():
     heard = Listener()
     ticket = find(data, init=init, callback=heard)
     assert heard.phases == ["denoise", "retrain"]
-    assert ticket.metrics["epochs"] == {"dense": 0, "search": 6, "retrain": 4}
+    assert ticket.metrics["epochs"] == {"dense": 0, "teacher": 0, "search": 6, "retrain": 4}
     assert states_equal(ticket.init_state, init)
     assert states_equal(before, init)
     assert ticket.is_lottery_ticket
@@ -289,6 +290,19 @@ def test_a_directed_graph_is_pruned_edge_by_edge():
     data.edge_index = data.edge_index[:, data.edge_index[0] < data.edge_index[1]]
     ticket = find(data)
     _assert_exact(ticket, data, build("gcn", data), 0.29, 0.8)
+
+
+def test_the_kept_graph_is_made_once(monkeypatch):
+    calls = []
+
+    def counted(data, keep):
+        calls.append(keep)
+        return kept_view(data, keep)
+
+    monkeypatch.setattr("fastglt.api.finder.kept_view", counted)
+    ticket = find()
+    assert len(calls) == 1
+    assert torch.equal(calls[0], ticket.edge_keep)
 
 
 @pytest.mark.parametrize("method", METHODS)

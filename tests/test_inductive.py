@@ -152,3 +152,16 @@ def test_a_graph_without_what_tells_nodes_apart_cannot_be_inductive(key):
     data.num_nodes = num_nodes
     with pytest.raises(InputError, match=rf"inductive must be False.*data\.{key}"):
         fastglt.find(model, data, task=Regression(), inductive=True, **TINY | BUDGET)
+
+
+@pytest.mark.parametrize(("teacher", "phases"), [("dense", ["teacher"]), ("none", [])])
+def test_the_teachers_own_training_is_announced_and_counted(teacher, phases):
+    heard = []
+
+    class Listener(fastglt.Callback):
+        def on_phase_start(self, phase, total):
+            heard.append(phase)
+
+    ticket = _find(graph(), teacher=teacher, callback=Listener())
+    assert heard == ["dense", *phases, "pretrain", "denoise", "retrain"]
+    assert ticket.metrics["epochs"]["teacher"] == TINY["dense_epochs"] * len(phases)

@@ -158,7 +158,8 @@ def test_an_unwritable_json_path_is_found_out_first(cli, ticket, no_search):
 
 def slack(out, y):
     data = Data(y=torch.tensor(y), val_mask=torch.ones(len(y), dtype=torch.bool))
-    return rounding_slack(NodeClassification(), torch.tensor(out), data, "val")
+    task, predicted = NodeClassification(), torch.tensor(out)
+    return rounding_slack(task, predicted, data, "val", task.metric(predicted, data, "val"))
 
 
 def test_rounding_may_move_only_nodes_on_the_edge():

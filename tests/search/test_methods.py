@@ -19,9 +19,10 @@ from fastglt.search.run import GATE_FLOOR, cut, denoise
 from fastglt.settings import EdgeScore, resolve_settings
 from fastglt.training.callback import Callback
 from fastglt.training.loop import clone_state
-from fastglt.training.tasks import NodeClassification
+from fastglt.training.tasks import LinkPrediction, NodeClassification
 from fastglt.training.teacher import Objective
 from helpers import TINY, build, graph, states_equal, tensors_of, with_edges
+from training.test_link_prediction import _links
 
 METHODS = sorted(METHOD_MODULES)
 
@@ -116,6 +117,14 @@ def test_the_graph_is_not_changed_and_the_global_random_state_neither(method):
 def test_the_reported_epochs_are_the_steps_taken(method, pretrained, epochs):
     context, result = _search(method, pretrained=pretrained)
     assert result.epochs == epochs == len(context.callback.steps)
+
+
+def test_epochs_are_steps_by_the_batches_of_an_epoch():
+    task = LinkPrediction(batch_size=50)
+    data = task.prepare(_links())
+    assert task.num_batches(data) == 3
+    context, result = _search("fastglt", data=data, objective=Objective(task), denoise_steps=7)
+    assert result.epochs == context.settings.pretrain_epochs + 7 / 3
 
 
 def test_phases_are_announced_and_ended():

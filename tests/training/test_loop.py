@@ -124,15 +124,15 @@ def test_the_reported_metric_is_that_of_the_state():
     data = graph()
     model, result = _fit(data)
     assert states_equal(result.state, model.state_dict())
-    assert TASK.metric(predict(model, data, OBJECTIVE), data, "val") == result.val_metric
+    assert TASK.metric(predict(TASK, model, data), data, "val") == result.val_metric
 
 
 def test_training_lowers_the_loss():
     data = graph()
     model = build("gcn", data)
-    before = float(TASK.loss(predict(model, data, OBJECTIVE), data))
+    before = float(TASK.loss(predict(TASK, model, data), data))
     _fit(data, model, epochs=30)
-    assert float(TASK.loss(predict(model, data, OBJECTIVE), data)) < before / 2
+    assert float(TASK.loss(predict(TASK, model, data), data)) < before / 2
 
 
 def test_pruned_weights_stay_0():

@@ -13,6 +13,7 @@ from fastglt.errors import BudgetError, InputError, ModelError
 from fastglt.masks import EdgeGroups
 from fastglt.search.swap import num_kept_groups
 from fastglt.settings import Settings
+from fastglt.training.loop import predict
 from fastglt.training.task import Task
 
 
@@ -70,6 +71,30 @@ def check_model_fits(model: nn.Module, data: Data, task: Task, settings: Setting
             "and a task that passes it on "
             f"(got {type(model).__name__}); use edge_values='binary'"
         )
+
+
+def check_call(model: nn.Module, task: Task, data: Data, num_outputs: int) -> None:
+    """Call the model once to see that its output is usable.
+
+    Args:
+        model: The model; it is left in eval mode.
+        task: Calls the model.
+        data: The whole graph.
+        num_outputs: What :meth:`fastglt.Task.validate` returned.
+
+    Raises:
+        ModelError: If the call fails or returns something else.
+    """
+    try:
+        out = predict(task, model, data)
+    except (RuntimeError, TypeError, ValueError) as error:
+        x = data.get("x")
+        features = "x None" if x is None else f"x {list(x.shape)} of {x.dtype}"
+        raise ModelError(
+            f"the model failed on {features} and edge_index {list(data.edge_index.shape)}: "
+            f"{error}; a model that is called otherwise needs a task of its own, see fastglt.Task"
+        ) from error
+    task.check_output(out, data, num_outputs)
 
 
 def check_budgets(weights: Mapping[str, Tensor], groups: EdgeGroups, settings: Settings) -> None:

@@ -7,19 +7,16 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fastglt.api.checks import check_budgets, check_model_fits, check_settings
-from fastglt.api.macs import macs_on
+from fastglt.api.checks import check_budgets, check_call, check_model_fits, check_settings
+from fastglt.api.metrics import Dense, accuracy_metrics, cost_metrics, search_metrics
 from fastglt.api.views import Views, inductive, transductive
-from fastglt.cost import num_parameters
 from fastglt.data.forms import to_edge_index
-from fastglt.errors import ModelError
 from fastglt.gating import (
     apply_weight_mask,
     check_model,
@@ -34,21 +31,10 @@ from fastglt.ticket import Ticket
 from fastglt.ticket.edge_rule import KEEP, degree_rule, kept_by_rule
 from fastglt.training.callback import Callback
 from fastglt.training.inputs import kept_view, with_sparse_inputs
-from fastglt.training.loop import Fit, FitConfig, clone_state, fit, initial_state
+from fastglt.training.loop import Fit, FitConfig, clone_state, fit, initial_state, predict
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY, Task
 from fastglt.training.teacher import Objective, Teacher
-
-
-@dataclass(frozen=True)
-class _Dense:
-    """The dense model that everything is compared with."""
-
-    model: nn.Module
-    encoded: Tensor
-    out: Tensor
-    val_metric: float
-    epochs: int
 
 
 class Finder:
@@ -86,7 +72,7 @@ class Finder:
         # which they cannot be copied.
         self.untrained = copy.deepcopy(self.model)
         self.init_state = clone_state(self.model) if init is None else initial_state(model, init)
-        _check_call(self.model, task, whole, num_outputs)
+        check_call(self.model, task, whole, num_outputs)
         self.views = self._views(whole)
         self.groups = EdgeGroups.of(self.views.search)
         self.notes = self._notes()
@@ -100,17 +86,25 @@ class Finder:
         with self._timed("dense"):
             dense = self._train_dense()
         with self._timed("teacher"):
-            objective = self._objective(dense)
+            objective, teacher_epochs = self._objective(dense)
         with self._timed("search"):
             result = self._search(objective)
         with self._timed("retrain"):
-            retrained = self._retrain(objective, result)
-        metrics = self._metrics(dense, result, retrained)
+            keep = self._edge_keep(result)
+            kept = kept_view(self.views.whole, keep)
+            retrained = self._retrain(objective, result, kept)
+        epochs = {
+            "dense": dense.epochs,
+            "teacher": teacher_epochs,
+            "search": result.epochs,
+            "retrain": retrained.epochs,
+        }
+        metrics = self._metrics(dense, result, retrained, kept) | {"epochs": epochs}
         self.seconds["total"] = time.perf_counter() - self.start
         return Ticket.create(
             self.model,
             self.plain,
-            edge_keep=self._edge_keep(result),
+            edge_keep=keep,
             weight_masks=dict(result.weight_mask),
             init_state=self.init_state,
             trained_state=retrained.state,
@@ -156,14 +150,14 @@ class Finder:
         yield
         self.seconds[stage] = time.perf_counter() - start
 
-    def _train_dense(self) -> _Dense:
+    def _train_dense(self) -> Dense:
         epochs = 0
         if not self.pretrained:
             epochs = self._fit_dense(self.views.train, "dense", self.views.whole).epochs
         data = self.views.whole
         encoded, out = self._predict(data)
         val_metric = self.task.metric(out, data, "val")
-        return _Dense(self._trained_copy(), encoded, out, val_metric, epochs)
+        return Dense(self._trained_copy(), encoded, out, val_metric, epochs)
 
     def _fit_dense(self, data: Data, phase: str, val_data: Data) -> Fit:
         return fit(
@@ -177,18 +171,21 @@ class Finder:
             callback=self.callback,
         )
 
-    def _objective(self, dense: _Dense) -> Objective:
-        """The loss of search and retraining; an inductive teacher is trained on what it may see."""
-        settings = self.settings
+    def _objective(self, dense: Dense) -> tuple[Objective, int]:
+        """The loss of search and retraining, and the epochs that a teacher of its own took.
+
+        An inductive teacher is trained on what it may see, any other one is the dense model.
+        """
+        settings, epochs = self.settings, 0
         if settings.teacher == "none":
-            return Objective(self.task)
+            return Objective(self.task), epochs
         model, encoded = dense.model, dense.encoded
         if self.views.are_inductive:
             self.model.load_state_dict(self.init_state)
-            self._fit_dense(self.views.search, "teacher", self.views.search)
+            epochs = self._fit_dense(self.views.search, "teacher", self.views.search).epochs
             model, encoded = self._trained_copy(), self._predict(self.views.search)[0]
         weight, temperature = settings.teacher_weight, settings.teacher_temperature
-        return Objective(self.task, Teacher(encoded, weight, temperature, model.eval()))
+        return Objective(self.task, Teacher(encoded, weight, temperature, model.eval())), epochs
 
     def _search(self, objective: Objective) -> SearchResult:
         if not self.pretrained:
@@ -205,20 +202,23 @@ class Finder:
         )
         return get_method(self.settings.method).search(context)
 
-    def _retrain(self, objective: Objective, result: SearchResult) -> Fit:
+    def _retrain(self, objective: Objective, result: SearchResult, kept: Data) -> Fit:
+        """Train on what training may see of the kept graph, validate on all of it."""
         rewinds = self.settings.recover == "rewind"
         state = self.init_state if rewinds else result.state
         masked = apply_weight_mask(state, result.weight_mask, tied_names(self.model))
         self.model.load_state_dict(masked)
-        kept = kept_view(self.views.train, result.edge_mask.edges)
+        train = kept
+        if self.views.are_inductive:
+            train = kept_view(self.views.train, result.edge_mask.edges)
         return fit(
             self.model,
-            kept,
+            train,
             objective,
             self._fit_config(self.settings.retrain_epochs),
             seed=self.settings.seed,
             phase="retrain" if rewinds else "finetune",
-            val_data=self._kept_whole(result) if self.views.are_inductive else None,
+            val_data=kept if self.views.are_inductive else None,
             mask=result.weight_mask,
             learn_edge_weight=self.settings.edge_values == "learned",
             callback=self.callback,
@@ -237,39 +237,21 @@ class Finder:
         data = self.views.search
         return degree_rule(data.edge_index, data.num_nodes, self.settings.edge_sparsity)
 
-    def _kept_whole(self, result: SearchResult) -> Data:
-        return kept_view(self.views.whole, self._edge_keep(result))
+    def _metrics(
+        self, dense: Dense, result: SearchResult, retrained: Fit, kept: Data
+    ) -> dict[str, Any]:
+        task, data = self.task, self.views.whole
+        out = predict(task, self.model, kept, retrained.edge_weight)
+        return (
+            accuracy_metrics(task, data, dense, retrained, out)
+            | cost_metrics(self.untrained, task, data, kept, result.weight_mask)
+            | {"sparse_inputs": self._sparse_keys(), "notes": self.notes}
+            | search_metrics(result)
+        )
 
-    def _metrics(self, dense: _Dense, result: SearchResult, retrained: Fit) -> dict[str, Any]:
-        data, kept = self.views.whole, self._kept_whole(result)
-        with torch.no_grad():
-            self.model.eval()
-            out = self.task.forward(self.model, kept, retrained.edge_weight)
-        metrics: dict[str, Any] = {
-            "metric": self.task.metric_name,
-            "edge_sparsity": result.edge_mask.sparsity,
-            "weight_sparsity": result.weight_mask.sparsity,
-            "val_dense": dense.val_metric,
-            "val_ticket": retrained.val_metric,
-            "test_dense": None,
-            "test_ticket": None,
-            "macs_dense": macs_on(self.untrained, self.task, data),
-            "macs_ticket": macs_on(self.untrained, self.task, kept, result.weight_mask),
-            "params_dense": num_parameters(self.model),
-            "params_ticket": num_parameters(self.model, result.weight_mask),
-            "edges_dense": data.num_edges,
-            "edges_ticket": kept.num_edges,
-            "epochs": {"dense": dense.epochs, "search": result.epochs, "retrain": retrained.epochs},
-            "best_retrain_epoch": retrained.best_epoch,
-            "sparse_inputs": [
-                key for key in ("x", ADJACENCY) if data.get(key) is not self.plain.get(key)
-            ],
-            "notes": self.notes,
-        }
-        if self.task.has_split(data, "test"):
-            metrics["test_dense"] = self.task.metric(dense.out, data, "test")
-            metrics["test_ticket"] = self.task.metric(out, data, "test")
-        return metrics | result.metrics
+    def _sparse_keys(self) -> list[str]:
+        data = self.views.whole
+        return [key for key in ("x", ADJACENCY) if data.get(key) is not self.plain.get(key)]
 
     def _trained_copy(self) -> nn.Module:
         result = copy.deepcopy(self.untrained)
@@ -286,19 +268,3 @@ class Finder:
     def _fit_config(self, epochs: int) -> FitConfig:
         settings = self.settings
         return FitConfig(epochs, settings.lr, settings.weight_decay, settings.patience)
-
-
-def _check_call(model: nn.Module, task: Task, data: Data, num_outputs: int) -> None:
-    """Call the model once to see that its output is usable."""
-    model.eval()
-    try:
-        with torch.no_grad():
-            out = task.forward(model, data)
-    except (RuntimeError, TypeError, ValueError) as error:
-        x = data.get("x")
-        features = "x None" if x is None else f"x {list(x.shape)} of {x.dtype}"
-        raise ModelError(
-            f"the model failed on {features} and edge_index {list(data.edge_index.shape)}: "
-            f"{error}; a model that is called otherwise needs a task of its own, see fastglt.Task"
-        ) from error
-    task.check_output(out, data, num_outputs)

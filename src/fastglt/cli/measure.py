@@ -60,44 +60,45 @@ def measure(ticket: Ticket, model: nn.Module, data: Data, task: Task) -> list[Ch
         ModelError: If the model's output is not what the task expects.
         TicketFileError: If a recorded figure is no number.
     """
-    import torch
-
     from fastglt.training.inputs import with_sparse_inputs
+    from fastglt.training.loop import predict
 
     num_outputs = task.validate(data)
-    model.eval()
     data = with_sparse_inputs(model, task.prepare(data), task)
-    with torch.no_grad():
-        out = task.forward(model, data)
+    out = predict(task, model, data)
     task.check_output(out, data, num_outputs)
     same = ticket.metrics.get("metric") in (None, task.metric_name)
-    return [
-        Check(
-            split,
-            task.metric(out, data, split),
-            _recorded(ticket, f"{split}_ticket") if same else None,
-            EXACT + rounding_slack(task, out, data, split),
-        )
-        for split in SPLITS
-        if task.has_split(data, split)
-    ]
+    checks = []
+    for split in SPLITS:
+        if task.has_split(data, split):
+            measured = task.metric(out, data, split)
+            recorded = _recorded(ticket, f"{split}_ticket") if same else None
+            slack = rounding_slack(task, out, data, split, measured)
+            checks.append(Check(split, measured, recorded, EXACT + slack))
+    return checks
 
 
-def rounding_slack(task: Task, out: Tensor, data: Data, split: Split) -> float:
+def rounding_slack(task: Task, out: Tensor, data: Data, split: Split, measured: float) -> float:
     """How far rounding may move a metric, by trial.
 
     Sparse or dense inputs, thread counts and machines add in different orders.
+
+    Args:
+        task: What is measured.
+        out: The model's predictions.
+        data: The graph.
+        split: Where it is measured.
+        measured: The metric of ``out``.
     """
     import torch
 
     scale = ROUNDING * float(out.abs().max()) if out.numel() else 0.0
     generator = torch.Generator().manual_seed(0)
-    exact = task.metric(out, data, split)
     moved = (
         task.metric(out + scale * (2 * torch.rand(out.shape, generator=generator) - 1), data, split)
         for _ in range(TRIALS)
     )
-    return 2 * max(abs(value - exact) for value in moved)
+    return 2 * max(abs(value - measured) for value in moved)
 
 
 def _recorded(ticket: Ticket, name: str) -> float | None:

@@ -21,7 +21,7 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("MACs", "macs", formats.large),
 )
 _STAGES = ("dense", "teacher", "search", "retrain", "total")
-_TRAINED = ("dense", "search", "retrain")
+_TRAINED = ("dense", "teacher", "search", "retrain")
 
 
 def subject(settings: Mapping[str, Any]) -> str:
@@ -54,6 +54,9 @@ def rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     cost = metrics.get("seconds")
     if isinstance(cost, Mapping) and _are_numbers(cost, _TRAINED):
         table.append(("training", formats.seconds(cost["dense"]), formats.seconds(cost["retrain"])))
+        epochs = metrics.get("epochs")
+        if isinstance(epochs, Mapping) and epochs.get("teacher"):
+            table.append(("training of the teacher", "", formats.seconds(cost["teacher"])))
         table.append(("search (the dense run not counted)", "", formats.seconds(cost["search"])))
     return table
 

@@ -55,7 +55,8 @@ class SearchResult:
     Attributes:
         edge_mask: Kept edge groups.
         weight_mask: Kept weights.
-        epochs: Training epochs (full-batch steps) that the search took.
+        epochs: Training epochs that the search took: steps, divided by the task's
+            :meth:`fastglt.Task.num_batches`.
         state: State dict that goes with the masks, for recovery by fine-tuning.
         history: JSON-able events of the search.
         metrics: Further JSON-able figures.
@@ -63,7 +64,7 @@ class SearchResult:
 
     edge_mask: EdgeMask
     weight_mask: WeightMask
-    epochs: int
+    epochs: float
     state: dict[str, Tensor]
     history: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)

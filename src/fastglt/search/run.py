@@ -54,15 +54,11 @@ class SearchRun:
             gate = edge_weight * context.groups.to_edges(whole, 1.0)
         return _scoring_loss(context, gate)
 
-    @torch.no_grad()
     def val_metric(self) -> float:
         """Validation metric of the model on the kept graph."""
-        context, data = self.context, self.denoiser.data
-        context.model.eval()
-        out = context.objective.task.forward(
-            context.model, data, _edge_gate(context, self.gate, data)
-        )
-        return context.objective.task.metric(out, data, "val")
+        task, data = self.context.objective.task, self.denoiser.data
+        gate = _edge_gate(self.context, self.gate, data)
+        return task.metric(predict(task, self.context.model, data, gate), data, "val")
 
 
 def cut(context: SearchContext, steps: int) -> SearchRun:
@@ -85,8 +81,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         for epoch in range(1, epochs + 1):
             for _ in range(task.num_batches(data)):
                 _train(context, optimizer, data, gate, full, f"pretrain epoch {epoch}")
-            out = predict(context.model, data, context.objective)
-            metric = task.metric(out, data, "val")
+            metric = task.metric(predict(task, context.model, data), data, "val")
             context.callback.on_step("pretrain", epoch, metric)
     if epochs:
         context.callback.on_phase_end("pretrain")
@@ -126,10 +121,12 @@ def result_of(run: SearchRun) -> SearchResult:
     denoiser.detach()
     best = denoiser.best()
     pretrain = 0 if context.pretrained else context.settings.pretrain_epochs
+    num_batches = context.objective.task.num_batches(context.data)
+    denoise_epochs = denoiser.steps if num_batches == 1 else denoiser.steps / num_batches
     return SearchResult(
         best.edge_mask,
         best.weight_mask,
-        epochs=pretrain + denoiser.steps,
+        epochs=pretrain + denoise_epochs,
         state=best.state,
         history=[asdict(event) for event in denoiser.history],
         metrics={"best_search_step": best.step},

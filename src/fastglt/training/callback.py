@@ -9,7 +9,8 @@ class Callback:
     def on_phase_start(self, phase: str, total: int) -> None:
         """A phase of ``total`` steps begins.
 
-        Phases are ``dense``, ``pretrain``, ``denoise``, and ``retrain`` or ``finetune``.
+        Phases are ``dense``, ``teacher`` if an inductive run trains one of its own, ``pretrain``,
+        ``denoise``, and ``retrain`` or ``finetune``.
         """
 
     def on_step(self, phase: str, step: int, val_metric: float | None) -> None:

@@ -80,8 +80,13 @@ class _Trained:
     edge_weight: nn.Parameter | None
 
     def __call__(self, data: Data) -> Tensor:
-        gate = None if self.edge_weight is None else self.edge_weight[data[EDGE_PLACE]]
-        return self.task.forward(self.model, data, gate)
+        return self.task.forward(self.model, data, self._gate(data))
+
+    def predict(self, data: Data) -> Tensor:
+        return predict(self.task, self.model, data, self._gate(data))
+
+    def _gate(self, data: Data) -> Tensor | None:
+        return None if self.edge_weight is None else self.edge_weight[data[EDGE_PLACE]]
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -152,10 +157,20 @@ def train_step(optimizer: torch.optim.Optimizer, loss: Tensor, where: str) -> No
 
 
 @torch.no_grad()
-def predict(model: nn.Module, data: Data, objective: Objective) -> Tensor:
-    """The model's output in eval mode on the edges of ``data``."""
+def predict(task: Task, model: nn.Module, data: Data, gate: Tensor | None = None) -> Tensor:
+    """A task's predictions in eval mode, in which the model is left.
+
+    Args:
+        task: Calls the model.
+        model: The model.
+        data: The graph, with the edges to use.
+        gate: ``[num_edges]`` factors of the edges.
+
+    Returns:
+        What :meth:`fastglt.Task.forward` returns, without gradients.
+    """
     model.eval()
-    return objective.task.forward(model, data)
+    return task.forward(model, data, gate)
 
 
 def fit(
@@ -211,9 +226,7 @@ def fit(
                 batch = task.batch(data, generator)
                 train_step(optimizer, objective(trained(batch), batch), f"{phase} epoch {epoch}")
                 trained.clamp()
-            model.eval()
-            with torch.no_grad():
-                out = trained(val_data)
+            out = trained.predict(val_data)
             val_metric = task.metric(out, val_data, "val")
             best.offer(epoch, val_metric, task.loss(out, val_data, "val"), trained)
             callback.on_step(phase, epoch, val_metric)
