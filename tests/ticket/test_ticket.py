@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import pydoc
 import re
 from pathlib import Path
 
@@ -319,3 +321,9 @@ def test_gcn_without_norm_round_trips_through_apply(tmp_path: Path) -> None:
     ticket.save(tmp_path / "t")
     applied, kept = Ticket.load(tmp_path / "t").apply(GCN(4, 5, 2, 3), data)
     assert torch.equal(applied(kept.x, kept.edge_index), model(data.x, KEPT))
+
+
+def test_help_documents_every_field() -> None:
+    text = pydoc.render_doc(Ticket)
+    assert all(f"{field.name}: " in text for field in dataclasses.fields(Ticket))
+    assert "What becomes of edges that the graph has gained since" in text

@@ -15,36 +15,36 @@ from fastglt.ticket.fingerprint import compare_graphs, graph_fingerprint
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fastglt.ticket.layout import TicketFields
+    from fastglt.ticket.content import TicketContent
 
 
-def check_ticket(parts: TicketFields) -> None:
+def check_ticket(ticket: TicketContent) -> None:
     """Refuse a ticket whose parts contradict each other.
 
     Args:
-        parts: The fields of a ticket.
+        ticket: The ticket.
 
     Raises:
         InputError: The message names the part at fault.
     """
-    _check_fingerprints(parts["graph"], parts["model"])
-    _check_mask("edge_keep", parts["edge_keep"], [parts["graph"]["num_edges"]])
-    _check_states(parts["init_state"], parts["trained_state"])
-    _check_parameters(parts["model"]["parameters"], parts["trained_state"])
-    _check_tied(parts)
-    for name, mask in parts["weight_masks"].items():
-        if name not in parts["trained_state"]:
+    _check_fingerprints(ticket.graph, ticket.model)
+    _check_mask("edge_keep", ticket.edge_keep, [ticket.graph["num_edges"]])
+    _check_states(ticket.init_state, ticket.trained_state)
+    _check_parameters(ticket.model["parameters"], ticket.trained_state)
+    _check_tied(ticket)
+    for name, mask in ticket.weight_masks.items():
+        if name not in ticket.trained_state:
             raise InputError(f"weight_masks[{name!r}] names no entry of trained_state")
-        trained = parts["trained_state"][name]
+        trained = ticket.trained_state[name]
         _check_mask(f"weight_masks[{name!r}]", mask, list(trained.shape))
         _check_pruned_is_zero(f"trained_state[{name!r}]", trained, mask)
     for name in ("edge_sparsity", "weight_sparsity"):
-        _check_share(f"metrics[{name!r}]", parts["metrics"].get(name, 0.0))
-    if parts["edge_weight"] is not None:
-        _check_edge_weight(parts["edge_weight"], int(parts["edge_keep"].sum()))
-    if parts["edge_list"] is not None:
-        _check_edge_list(parts["edge_list"], parts["graph"])
-    check_edge_rule(parts["edge_rule"])
+        _check_share(f"metrics[{name!r}]", ticket.metrics.get(name, 0.0))
+    if ticket.edge_weight is not None:
+        _check_edge_weight(ticket.edge_weight, int(ticket.edge_keep.sum()))
+    if ticket.edge_list is not None:
+        _check_edge_list(ticket.edge_list, ticket.graph)
+    check_edge_rule(ticket.edge_rule)
 
 
 def _check_fingerprints(graph: object, model: object) -> None:
@@ -98,12 +98,12 @@ def _check_parameters(parameters: dict[str, list[int]], state: dict[str, Tensor]
             raise InputError(f"parameter {name!r} of shape {shape} is not in the state dicts")
 
 
-def _check_tied(parts: TicketFields) -> None:
-    for alias, first in parts["model"].get("tied", {}).items():
-        if alias in parts["weight_masks"]:
+def _check_tied(ticket: TicketContent) -> None:
+    for alias, first in ticket.model.get("tied", {}).items():
+        if alias in ticket.weight_masks:
             raise InputError(f"weight_masks[{alias!r}] must have the parameter's name {first!r}")
         for where in ("init_state", "trained_state"):
-            state: dict[str, Tensor] = parts[where]
+            state: dict[str, Tensor] = getattr(ticket, where)
             if alias not in state or not _same_values(state[alias], state[first]):
                 raise InputError(
                     f"{where}[{alias!r}] must equal {where}[{first!r}], which is the same parameter"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastglt.ticket.checks import check_ticket
 from fastglt.ticket.edge_list import smallest_integers
@@ -13,7 +13,6 @@ from fastglt.ticket.mask_names import named_masks
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fastglt.ticket.layout import TicketFields
     from fastglt.ticket.mask_names import MaskFormat
 
 
@@ -65,7 +64,7 @@ class TicketContent:
     init_is_full: bool = True
 
     def __post_init__(self) -> None:
-        check_ticket(self._fields())
+        check_ticket(self)
         self.edge_keep = self.edge_keep.clone()
         if self.edge_weight is not None:
             self.edge_weight = self.edge_weight.detach().clone()
@@ -157,10 +156,6 @@ class TicketContent:
         if name in self.metrics:
             return float(self.metrics[name])
         return 1 - kept / total if total else 0.0
-
-    def _fields(self) -> TicketFields:
-        # Not dataclasses.asdict, which would copy every tensor.
-        return cast("TicketFields", {item.name: getattr(self, item.name) for item in fields(self)})
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

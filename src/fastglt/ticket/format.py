@@ -19,29 +19,31 @@ from fastglt import _strict_json
 from fastglt._atomic import atomic_write
 from fastglt.errors import InputError, OutputPathError, TicketFileError
 from fastglt.ticket.document import parse_document
-from fastglt.ticket.layout import TicketFields, check_table, pack, unpack
+from fastglt.ticket.layout import check_table, pack, unpack
 from fastglt.ticket.safetensors_header import MAX_HEADER_BYTES, read_header
 from fastglt.ticket.tensors import checksum
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from typing import Any, BinaryIO
+
+    from fastglt.ticket.content import TicketContent
 
 DOCUMENT_KEY = "fastglt"
 
 
-def write_ticket(path: str | os.PathLike[str], fields: TicketFields, full_init: bool) -> None:
+def write_ticket(path: str | os.PathLike[str], ticket: TicketContent, full_init: bool) -> None:
     """Write a ticket file; an existing one is replaced only when the new one is complete.
 
     Args:
         path: Where to write.
-        fields: A consistent ticket.
+        ticket: A consistent ticket.
         full_init: Whether to store the pruned entries of the rewind state too.
 
     Raises:
         InputError: Metrics, settings, provenance or history have no strict JSON form.
         OutputPathError: ``path`` cannot be written.
     """
-    content, tensors = pack(fields, full_init)
+    content, tensors = pack(ticket, full_init)
     content["sha256"] = checksum(content, tensors)
     # A single entry, because safetensors writes several in random order: same ticket, same bytes.
     metadata = {DOCUMENT_KEY: _strict_json.dumps(content, "ticket")}
@@ -56,14 +58,14 @@ def write_ticket(path: str | os.PathLike[str], fields: TicketFields, full_init: 
         raise OutputPathError(f"ticket {os.fspath(path)!r} cannot be written: {reason}") from error
 
 
-def read_ticket(path: str | os.PathLike[str]) -> TicketFields:
+def read_ticket(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a ticket file, believing nothing in it before it was checked. No code is executed.
 
     Args:
         path: The file.
 
     Returns:
-        TicketFields: Its content, on the CPU.
+        dict[str, Any]: The fields of :class:`~fastglt.ticket.Ticket`, tensors on the CPU.
 
     Raises:
         TicketFileError: It cannot be read, is damaged, truncated, foreign or of a newer schema.
@@ -99,7 +101,7 @@ def unloadable(path: str | os.PathLike[str], reason: object) -> TicketFileError:
     )
 
 
-def _decode(file: BinaryIO) -> TicketFields:
+def _decode(file: BinaryIO) -> dict[str, Any]:
     header = read_header(file, required_entry=DOCUMENT_KEY)
     document = parse_document(header.metadata[DOCUMENT_KEY])
     check_table(header.tensors, document)

@@ -10,7 +10,7 @@ name. ``edge_weight`` and ``edge_list`` are there where the ticket has them.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from fastglt.ticket.document import DTYPES, SCHEMA_VERSION
 from fastglt.ticket.edge_list import pack_edge_list, unpack_edge_list
@@ -27,49 +27,31 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from fastglt.ticket.content import TicketContent
     from fastglt.ticket.document import TicketDocument
     from fastglt.ticket.safetensors_header import StoredTensor
 
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-class TicketFields(TypedDict):
-    """What a file holds: the fields of :class:`fastglt.ticket.Ticket`, which documents them."""
-
-    edge_keep: Tensor
-    weight_masks: dict[str, Tensor]
-    init_state: dict[str, Tensor]
-    trained_state: dict[str, Tensor]
-    metrics: dict[str, Any]
-    settings: dict[str, Any]
-    provenance: dict[str, Any]
-    history: list[dict[str, Any]]
-    graph: dict[str, Any]
-    model: dict[str, Any]
-    edge_weight: Tensor | None
-    edge_list: Tensor | None
-    edge_rule: dict[str, Any]
-    init_is_full: bool
-
-
-def pack(fields: TicketFields, full_init: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def pack(ticket: TicketContent, full_init: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Lay a ticket out.
 
     Args:
-        fields: A consistent ticket.
+        ticket: A consistent ticket.
         full_init: Whether to store the pruned entries of the rewind state too.
 
     Returns:
         tuple[dict[str, Any], dict[str, Tensor]]: The document, without its checksum, and the
         tensors.
     """
-    content, tensors = _document(fields, full_init), _masks_and_states(fields, full_init)
-    if fields["edge_weight"] is not None:
-        content["edge_weight"] = _DTYPE_NAMES[fields["edge_weight"].dtype]
-        tensors["edge_weight"] = to_stored(fields["edge_weight"], None)
-    if fields["edge_list"] is not None:
-        form, tensors["edge_list"] = pack_edge_list(fields["edge_list"])
-        content["edge_list"] = {"form": form, "dtype": _DTYPE_NAMES[fields["edge_list"].dtype]}
+    content, tensors = _document(ticket, full_init), _masks_and_states(ticket, full_init)
+    if ticket.edge_weight is not None:
+        content["edge_weight"] = _DTYPE_NAMES[ticket.edge_weight.dtype]
+        tensors["edge_weight"] = to_stored(ticket.edge_weight, None)
+    if ticket.edge_list is not None:
+        form, tensors["edge_list"] = pack_edge_list(ticket.edge_list)
+        content["edge_list"] = {"form": form, "dtype": _DTYPE_NAMES[ticket.edge_list.dtype]}
     return content, tensors
 
 
@@ -96,7 +78,7 @@ def check_table(stored: Mapping[str, StoredTensor], document: TicketDocument) ->
             raise ValueError(f"tensor {name!r} must have shape {wanted} (got {found.shape})")
 
 
-def unpack(tensors: Mapping[str, Tensor], document: TicketDocument) -> TicketFields:
+def unpack(tensors: Mapping[str, Tensor], document: TicketDocument) -> dict[str, Any]:
     """Undo :func:`pack`.
 
     Args:
@@ -104,7 +86,7 @@ def unpack(tensors: Mapping[str, Tensor], document: TicketDocument) -> TicketFie
         document: Its document.
 
     Returns:
-        TicketFields: The ticket.
+        dict[str, Any]: The fields of :class:`~fastglt.ticket.Ticket`.
 
     Raises:
         ValueError: A tensor holds what it must not.
@@ -131,35 +113,35 @@ def unpack(tensors: Mapping[str, Tensor], document: TicketDocument) -> TicketFie
     }
 
 
-def _document(fields: TicketFields, full_init: bool) -> dict[str, Any]:
+def _document(ticket: TicketContent, full_init: bool) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "full_init": full_init,
-        "mask_shapes": {name: list(mask.shape) for name, mask in fields["weight_masks"].items()},
+        "mask_shapes": {name: list(mask.shape) for name, mask in ticket.weight_masks.items()},
         "state": {
             name: {"dtype": _DTYPE_NAMES[value.dtype], "shape": list(value.shape)}
-            for name, value in fields["trained_state"].items()
+            for name, value in ticket.trained_state.items()
         },
-        "graph": fields["graph"],
-        "model": fields["model"],
-        "settings": fields["settings"],
-        "metrics": fields["metrics"],
-        "provenance": fields["provenance"],
-        "history": fields["history"],
+        "graph": ticket.graph,
+        "model": ticket.model,
+        "settings": ticket.settings,
+        "metrics": ticket.metrics,
+        "provenance": ticket.provenance,
+        "history": ticket.history,
         "edge_weight": None,
         "edge_list": None,
-        "edge_rule": fields["edge_rule"],
+        "edge_rule": ticket.edge_rule,
     }
 
 
-def _masks_and_states(fields: TicketFields, full_init: bool) -> dict[str, Tensor]:
-    masks, tied = fields["weight_masks"], fields["model"].get("tied", {})
-    tensors = {"edge_keep": pack_mask(fields["edge_keep"])}
+def _masks_and_states(ticket: TicketContent, full_init: bool) -> dict[str, Tensor]:
+    masks, tied = ticket.weight_masks, ticket.model.get("tied", {})
+    tensors = {"edge_keep": pack_mask(ticket.edge_keep)}
     tensors |= {f"weight_mask/{name}": pack_mask(mask) for name, mask in masks.items()}
-    for name in (name for name in fields["trained_state"] if name not in tied):
-        mask, init = masks.get(name), fields["init_state"][name]
+    for name in (name for name in ticket.trained_state if name not in tied):
+        mask, init = masks.get(name), ticket.init_state[name]
         tensors[f"init/{name}"] = to_stored(init, None if full_init else mask)
-        tensors[f"trained/{name}"] = to_stored(fields["trained_state"][name], mask)
+        tensors[f"trained/{name}"] = to_stored(ticket.trained_state[name], mask)
     return tensors
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastglt.errors import InputError
@@ -32,11 +33,8 @@ if TYPE_CHECKING:
     from fastglt.ticket.edges import Match
 
 
-class Ticket(TicketContent):
-    """A graph lottery ticket: how it is made, kept and put to use.
-
-    Its fields are those of :class:`~fastglt.ticket.content.TicketContent`.
-    """
+class Ticket(TicketContent):  # noqa: D101
+    __doc__ = TicketContent.__doc__  # help() shows no docstring of a base class
 
     @classmethod
     def create(cls, model: nn.Module, data: Data, **content: Any) -> Ticket:
@@ -123,11 +121,11 @@ class Ticket(TicketContent):
                 ``provenance`` or ``history`` hold what strict JSON cannot (NaN, tensors).
             OutputPathError: ``path`` cannot be written.
         """
-        content = self._fields()
+        saved = copy.copy(self)
         if not edge_list:
-            content["edge_list"] = None
-        check_ticket(content)
-        write_ticket(path, content, full_init and self.init_is_full)
+            saved.edge_list = None
+        check_ticket(saved)
+        write_ticket(path, saved, full_init and self.init_is_full)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Ticket:
