@@ -78,6 +78,13 @@ def test_links_with_a_decoder_of_the_models_own(edge_score):
     assert again == pytest.approx(ticket.metrics["val_ticket"])
 
 
+def test_what_a_ticket_says_of_its_task_finds_it_again():
+    data, task = _links(), fastglt.LinkPrediction(batch_size=9, keep_positives=True)
+    ticket = _find(build("gcn", data), data, task=task)
+    assert ticket.settings["task"]["batch_size"] == 9
+    _same_ticket(ticket, _find(build("gcn", data), data, task=ticket.settings["task"]))
+
+
 def test_links_are_learned():
     data = _links()
     settings = {"dense_epochs": 30, "retrain_epochs": 30, "weight_sparsity": 0.0}

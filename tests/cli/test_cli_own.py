@@ -148,7 +148,8 @@ def test_link_prediction(metric, found, agreeing, tmp_path):
     own_inputs.links(tmp_path / "pairs.npz")
     asked = () if metric == "roc_auc" else (f"--metric={metric}",)
     ticket = found("--data=pairs.npz", "--batch-size=64", *asked, *SIZED)
-    assert ticket.settings["task"] == {"name": "link-prediction", "metric": metric}
+    recorded = {"name": "link-prediction", "metric": metric, "batch_size": 64}
+    assert ticket.settings["task"] == recorded
     # Embeddings are as wide as the hidden layers.
     assert ticket.init_state["convs.1.lin.weight"].shape == (8, 8)
     result = agreeing("--data=pairs.npz")

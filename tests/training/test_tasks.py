@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -51,6 +53,44 @@ def test_tasks_are_made_by_name(name):
     task = make_task(name, graph(), metric="roc_auc")
     assert task.name == name
     assert task.record() == {"name": name, "metric": "roc_auc"}
+
+
+@pytest.mark.parametrize(
+    ("task", "changed"),
+    [
+        (
+            LinkPrediction("hits@7", batch_size=9, keep_positives=True),
+            ("batch_size", "keep_positives"),
+        ),
+        (LinkPrediction(keep_positives=True), ("keep_positives",)),
+        (GraphClassification("roc_auc", batch_size=3), ("batch_size",)),
+        (GraphClassification(batch_size=256), ()),
+        (NodeClassification("roc_auc"), ()),
+        (MultiLabelNodeClassification(), ()),
+    ],
+)
+def test_a_record_says_what_was_changed_and_makes_the_task_again(task, changed):
+    record = task.record()
+    assert set(record) == {"name", "metric", *changed}
+    again = make_task(json.loads(json.dumps(record)), graph())
+    assert type(again) is type(task)
+    assert vars(again) == vars(task)
+    # Records of old have name and metric only; what is given counts more than the record.
+    old = {"name": task.name, "metric": "f1"}
+    assert make_task(old, graph(), metric=task.metric_name).metric_name == task.metric_name
+
+
+def test_further_keywords_reach_the_model():
+    class Task(NodeClassification):
+        def keywords(self, model, data):
+            return super().keywords(model, data) | {"factor": 2}
+
+    class Scaled(torch.nn.Module):
+        def forward(self, x, edge_index, factor):
+            return factor * x
+
+    data = graph()
+    assert torch.equal(Task().forward(Scaled(), data), 2 * data.x)
 
 
 def test_options_reach_the_task_and_wrong_ones_are_named():

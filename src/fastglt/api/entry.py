@@ -21,7 +21,7 @@ def find(
     model: nn.Module,
     data: Data,
     *,
-    task: str | Task | Mapping[str, str] | None = None,
+    task: str | Task | Mapping[str, Any] | None = None,
     metric: str | None = None,
     edge_sparsity: float = 0.0,
     weight_sparsity: float = 0.0,

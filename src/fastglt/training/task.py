@@ -98,9 +98,7 @@ class Task(ABC):
         Returns:
             What :meth:`readout` expects, for most tasks ``[num_nodes, num_outputs]``.
         """
-        named: dict[str, Any] = {}
-        if data.get("edge_attr") is not None and takes_edge_attr(model):
-            named["edge_attr"] = data.edge_attr
+        named = self.keywords(model, data)
         out: Tensor
         if ADJACENCY in data:
             out = model(data.get("x"), data[ADJACENCY], **named)
@@ -109,6 +107,12 @@ class Task(ABC):
             named["edge_weight"] = data.edge_weight
         out = model(data.get("x"), data.edge_index, **named)
         return out
+
+    def keywords(self, model: nn.Module, data: Data) -> dict[str, Any]:
+        """What :meth:`call` hands on by name, next to ``edge_weight``: by default ``edge_attr``."""
+        if data.get("edge_attr") is not None and takes_edge_attr(model):
+            return {"edge_attr": data.edge_attr}
+        return {}
 
     @abstractmethod
     def loss(self, out: Tensor, data: Data, split: Split = "train") -> Tensor:

@@ -1,4 +1,8 @@
-"""The tasks that have a name. To add one, write its class and enter it in :data:`TASKS`."""
+"""The tasks that have a name.
+
+To add one, write its class, a :class:`~fastglt.training.tasks.base.NamedTask`, and enter it in
+:data:`TASKS`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ TASKS: dict[str, type[Any]] = {
 
 
 def make_task(
-    task: str | Task | Mapping[str, str] | None,
+    task: str | Task | Mapping[str, Any] | None,
     data: Data,
     *,
     metric: str | None = None,
@@ -61,8 +65,8 @@ def make_task(
             raise InputError(f"{min(given)} must be given to the task itself, {task.name!r}")
         return task
     if isinstance(task, Mapping):
-        given.setdefault("metric", task["metric"])
-        task = task["name"]
+        given = {name: value for name, value in task.items() if name != "name"} | given
+        task = str(task["name"])
     name = task or _natural_task(data)
     if name not in TASKS:
         raise UnknownNameError("task", name, TASKS)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from fastglt.data.validate import validate
-from fastglt.errors import GraphError, InputError, UnknownNameError
-from fastglt.gating import accepts_keyword, takes_edge_attr
+from fastglt.errors import GraphError, InputError
 from fastglt.training.metrics import accuracy, mean_roc_auc
-from fastglt.training.task import Split, Task
-from fastglt.training.tasks.multilabel import labelled_bce, soft_bce
-from fastglt.training.tasks.node_classification import check_logits, softmax_divergence
+from fastglt.training.task import Split
+from fastglt.training.tasks.base import NamedTask, check_batch_size, check_logits
+from fastglt.training.tasks.losses import labelled_bce, soft_bce, softmax_divergence
 
 _POSITION = "position_in_whole"
 
 
-class GraphClassification(Task):
+class GraphClassification(NamedTask):
     """One label a graph (accuracy), or several yes-or-no labels (mean ROC-AUC).
 
     The data is a :class:`torch_geometric.data.Batch` of all graphs with ``y`` and the masks a
@@ -38,19 +36,16 @@ class GraphClassification(Task):
 
     name: ClassVar[str] = "graph-classification"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "roc_auc")
-    passes_edge_weight: ClassVar[bool] = True
+    options: ClassVar[dict[str, Any]] = {"batch_size": 256}
 
     def __init__(self, metric: str = "accuracy", batch_size: int = 256) -> None:
-        if metric not in self.metrics:
-            raise UnknownNameError(f"metric of {self.name}", metric, self.metrics)
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1 (got {batch_size})")
-        self.metric_name = metric
+        super().__init__(metric)
+        check_batch_size(batch_size)
         self.batch_size = batch_size
 
     def validate(self, data: Data) -> int:
         """Check graphs, masks and labels; return the number of classes or labels."""
-        num_outputs = validate(data, self.name)
+        num_outputs = super().validate(data)
         x = data.get("x")
         if x is not None and x.layout != torch.strided:
             raise GraphError(
@@ -68,18 +63,12 @@ class GraphClassification(Task):
         """Expect float logits ``[num_graphs, num_outputs]``."""
         check_logits(out, (int(data.num_graphs), num_outputs), "graph")
 
-    def call(self, model: nn.Module, data: Data) -> Tensor:
-        """``model(x, edge_index, batch=batch)``, with edge weights and attributes it takes."""
-        named = {"batch": data.batch}
-        if data.get("edge_weight") is not None and accepts_keyword(model, "edge_weight"):
-            named["edge_weight"] = data.edge_weight
-        if data.get("edge_attr") is not None and takes_edge_attr(model):
-            named["edge_attr"] = data.edge_attr
-        out: Tensor = model(data.get("x"), data.edge_index, **named)
-        return out
+    def keywords(self, model: nn.Module, data: Data) -> dict[str, Any]:
+        """``batch``, and edge attributes where the model takes them."""
+        return super().keywords(model, data) | {"batch": data.batch}
 
     def num_batches(self, data: Data) -> int:
-        """Steps that take every training graph once."""
+        """Steps in which about as many training graphs are seen as there are."""
         return max(1, -(-int(data.train_mask.sum()) // self.batch_size))
 
     def batch(self, data: Data, generator: torch.Generator) -> Data:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fastglt.data.validate import validate
-from fastglt.errors import InputError, ModelError, UnknownNameError
+from fastglt.errors import InputError, ModelError
 from fastglt.training.inputs import kept_view
 from fastglt.training.metrics import average_precision, hits_at, hits_k, roc_auc
-from fastglt.training.task import SPLITS, Split, Task, describe_output
-from fastglt.training.tasks.multilabel import soft_bce
+from fastglt.training.task import SPLITS, Split, describe_output
+from fastglt.training.tasks.base import NamedTask, check_batch_size
+from fastglt.training.tasks.losses import soft_bce
 from fastglt.training.tasks.negatives import NonEdges, pair_keys
 
 LARGEST_BATCH = 65_536
@@ -30,7 +30,7 @@ _KEYS, _PLACE = "train_edge_label_keys", "train_edge_label_place"
 _EDGE_PLACE = "edge_train_place"
 
 
-class LinkPrediction(Task):
+class LinkPrediction(NamedTask):
     """Which pairs of nodes are linked: binary cross-entropy; ROC-AUC, AP or Hits@K.
 
     The model returns node embeddings ``[num_nodes, d]``; the logit of a pair is their dot product,
@@ -59,6 +59,7 @@ class LinkPrediction(Task):
 
     name: ClassVar[str] = "link-prediction"
     metrics: ClassVar[tuple[str, ...]] = ("roc_auc", "average_precision", "hits@K")
+    options: ClassVar[dict[str, Any]] = {"batch_size": None, "keep_positives": False}
 
     def __init__(
         self,
@@ -66,17 +67,15 @@ class LinkPrediction(Task):
         batch_size: int | None = None,
         keep_positives: bool = False,
     ) -> None:
-        if metric not in self.metrics[:2] and hits_k(metric) is None:
-            raise UnknownNameError(f"metric of {self.name}", metric, self.metrics)
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch_size must be at least 1 (got {batch_size})")
-        self.metric_name = metric
+        super().__init__(metric)
+        check_batch_size(batch_size)
         self.batch_size = batch_size
         self.keep_positives = keep_positives
 
-    def validate(self, data: Data) -> int:
-        """Check the graph and the pairs; there are no classes."""
-        return validate(data, self.name)
+    @classmethod
+    def has_metric(cls, metric: str) -> bool:
+        """Whether there is a metric of that name, with a number for ``K``."""
+        return metric in cls.metrics[:2] or hits_k(metric) is not None
 
     def has_split(self, data: Data, split: Split) -> bool:
         """Whether the split has positives and negatives; training negatives are drawn."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data
 
-from fastglt.data.validate import validate
-from fastglt.errors import UnknownNameError
 from fastglt.training.metrics import mean_roc_auc
-from fastglt.training.task import Split, Task
-from fastglt.training.tasks.node_classification import check_logits
+from fastglt.training.task import Split
+from fastglt.training.tasks.base import NamedTask
+from fastglt.training.tasks.losses import labelled_bce, soft_bce
 
 
-class MultiLabelNodeClassification(Task):
+class MultiLabelNodeClassification(NamedTask):
     """Several yes-or-no labels a node: binary cross-entropy and mean ROC-AUC over the labels.
 
     ``data.y`` is ``[num_nodes, num_labels]`` of 0, 1 and NaN (unlabelled).
@@ -31,17 +29,7 @@ class MultiLabelNodeClassification(Task):
     metrics: ClassVar[tuple[str, ...]] = ("roc_auc",)
 
     def __init__(self, metric: str = "roc_auc") -> None:
-        if metric not in self.metrics:
-            raise UnknownNameError(f"metric of {self.name}", metric, self.metrics)
-        self.metric_name = metric
-
-    def validate(self, data: Data) -> int:
-        """Check graph, masks and labels; return the number of labels."""
-        return validate(data, self.name)
-
-    def check_output(self, out: object, data: Data, num_outputs: int) -> None:
-        """Expect float logits ``[num_nodes, num_labels]``."""
-        check_logits(out, (int(data.num_nodes or 0), num_outputs), "node")
+        super().__init__(metric)
 
     def loss(self, out: Tensor, data: Data, split: Split = "train") -> Tensor:
         """Mean binary cross-entropy over the labelled entries of a split."""
@@ -60,15 +48,3 @@ class MultiLabelNodeClassification(Task):
     def profile(self, encoded: Tensor) -> Tensor:
         """Probabilities of the labels."""
         return encoded.sigmoid()
-
-
-def labelled_bce(out: Tensor, y: Tensor) -> Tensor:
-    """Mean binary cross-entropy of logits where ``y`` is not NaN; both of one shape."""
-    labelled = ~y.isnan()
-    return F.binary_cross_entropy_with_logits(out[labelled], y[labelled].to(out.dtype))
-
-
-def soft_bce(out: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """``T^2`` times the mean binary cross-entropy of logits against a teacher's logits."""
-    soft = (target / temperature).sigmoid()
-    return F.binary_cross_entropy_with_logits(out / temperature, soft) * temperature**2
