@@ -66,6 +66,14 @@ def test_a_share_of_0_changes_nothing():
     assert torch.equal(swap(keep, torch.rand(3), torch.rand(3), 0.0, 2), keep)
 
 
+def test_a_falling_target_is_dropped_on_top_of_the_share():
+    keep = torch.arange(200) < 100
+    score = torch.rand(200, generator=torch.Generator().manual_seed(0))
+    result = swap(keep, score, score, share=0.3, target=90)
+    assert int((keep & ~result).sum()) == 40
+    assert int((result & ~keep).sum()) == 30
+
+
 def test_nothing_pruned_means_nothing_to_swap():
     keep = torch.ones(2, 3, dtype=torch.bool)
     assert torch.equal(swap(keep, torch.rand(2, 3), torch.rand(2, 3), 1.0, 6), keep)

@@ -17,14 +17,14 @@ from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity, num_
 def swap(keep: Tensor, drop_score: Tensor, grow_score: Tensor, share: float, target: int) -> Tensor:
     """Exchange the worst kept components for the best pruned ones.
 
-    ``floor(share * kept)`` components are dropped, more if that many must go to reach ``target``,
-    and as many regrown among those that were pruned before as leave ``target`` kept.
+    ``floor(share * kept)`` of those that were pruned before are regrown, but no more than there are
+    or than ``target``. As many kept ones are dropped, and so many more that ``target`` are left.
 
     Args:
         keep: Mask of any shape.
         drop_score: Of the shape of ``keep``; the lowest kept ones are dropped.
         grow_score: Of the shape of ``keep``; the highest pruned ones are regrown.
-        share: Share of the kept components to swap, in ``[0, 1]``.
+        share: Share of the kept components to regrow, in ``[0, 1]``.
         target: Number of components kept afterwards, at most as many as now.
 
     Returns:
@@ -32,10 +32,8 @@ def swap(keep: Tensor, drop_score: Tensor, grow_score: Tensor, share: float, tar
     """
     kept = int(keep.sum())
     num_grown = min(int(share * kept), keep.numel() - kept, target)
-    num_dropped = kept - target + num_grown
-    num_grown = target - (kept - num_dropped)
     result = keep.clone()
-    result[keep] = select_top(drop_score[keep], kept - num_dropped)
+    result[keep] = select_top(drop_score[keep], target - num_grown)
     result[~keep] = select_top(grow_score[~keep], num_grown)
     return result
 
