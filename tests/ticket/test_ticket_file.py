@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ticket_samples import (
     EDGES,
@@ -57,6 +57,12 @@ def random_bits(shape: list[int], dtype: torch.dtype, seed: int) -> torch.Tensor
     num_edges=st.integers(0, 20),
     seed=st.integers(0, 2**20),
     full_init=st.booleans(),
+)
+@example(  # a single kept value, which is a signalling NaN
+    entries=[([], torch.float32, False), ([2], torch.float16, True)],
+    num_edges=0,
+    seed=46,
+    full_init=True,
 )
 def test_round_trip_is_bit_exact(
     tmp_path: Path, entries: list[Any], num_edges: int, seed: int, full_init: bool

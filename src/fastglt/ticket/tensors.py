@@ -100,9 +100,8 @@ def from_stored(tensors: Mapping[str, Tensor], name: str, mask: Tensor | None) -
         raise ValueError(
             f"tensor {name!r} must hold the {kept} kept values (got shape {list(values.shape)})"
         )
-    dense = torch.zeros(mask.shape, dtype=values.dtype)
-    dense[mask] = values
-    return dense
+    # dense[mask] = values would change the bits of a NaN that is the only value.
+    return torch.zeros(mask.shape, dtype=values.dtype).masked_scatter_(mask, values)
 
 
 def checksum(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
