@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
-from torch_geometric.nn import GATConv, GCNConv, GINEConv, SAGEConv, SuperGATConv
+from torch_geometric.nn import GATConv, GCNConv, GINEConv, SAGEConv, SuperGATConv, global_add_pool
 from torch_geometric.transforms import ToSparseTensor
 
 import fastglt
@@ -132,10 +132,18 @@ def test_edge_values_of_many_graphs_cannot_be_learned():
         _find(Molecules(), molecules(), edge_sparsity=0.0, edge_values="learned")
 
 
-def test_many_graphs_with_next_to_no_features_set():
+def test_features_of_many_graphs_stay_dense_although_next_to_all_are_0():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = GCNConv(3, 8), nn.Linear(8, 2)
+
+        def forward(self, x, edge_index, batch):
+            return self.head(global_add_pool(self.conv(x, edge_index), batch))
+
     data = molecules()
     data.x = torch.where(torch.arange(data.num_nodes)[:, None] % 30 == 0, data.x, 0.0)
-    ticket = _find(Molecules(), data, edge_sparsity=0.0)
+    ticket = _find(Pooled(), data, edge_sparsity=0.0)
     assert ticket.metrics["sparse_inputs"] == []
 
 
