@@ -17,6 +17,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import is_undirected
 
+from fastglt.data._arguments import check_integer, exact_share
 from fastglt.data.forms import to_edge_index
 from fastglt.errors import GraphError, InputError
 from fastglt.gating import keep_edges
@@ -162,19 +163,14 @@ def remove_evaluation_edges(data: Data) -> Data:
 
 
 def _shares(val: float, test: float) -> tuple[Fraction, Fraction]:
-    for name, value in (("val", val), ("test", test)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-            raise InputError(f"{name} must be a share in (0, 1) (got {value!r})")
-    # As the decimals that were written, not as their binary neighbours.
-    shares = Fraction(str(val)), Fraction(str(test))
+    shares = exact_share("val", val), exact_share("test", test)
     if sum(shares) >= 1:
         raise InputError(f"val + test must be below 1 (got {val} + {test})")
     return shares
 
 
 def _check_draw(seed: int, negatives: float) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed must be an integer of at least 0 (got {seed!r})")
+    check_integer("seed", seed)
     if not 0 < negatives < math.inf:
         raise InputError(f"negatives must be finite and above 0 (got {negatives!r})")
 

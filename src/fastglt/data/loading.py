@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastglt.data import processed, sources
+from fastglt.data._arguments import check_integer
 from fastglt.data.catalogue import CATALOGUE
 from fastglt.data.entry import LINK_PREDICTION
 from fastglt.errors import InputError
@@ -174,7 +175,7 @@ def _records(
 def _split(
     entry: DatasetEntry, split_seed: int, split: Mapping[str, float] | None
 ) -> tuple[dict[str, Any], ...]:
-    _check_seed(split_seed)
+    check_integer("split_seed", split_seed)
     if split is not None:
         if entry.task == LINK_PREDICTION:
             raise InputError(f"split must be left out for link prediction (got {dict(split)!r})")
@@ -200,18 +201,13 @@ def split_record(split: Mapping[str, float], split_seed: int) -> dict[str, Any]:
     Raises:
         InputError: If there are other keys, or the seed is none.
     """
-    _check_seed(split_seed)
+    check_integer("split_seed", split_seed)
     if set(split) not in ({"train_per_class", "val_per_class"}, {"train", "val"}):
         raise InputError(
             "split must have the keys train_per_class and val_per_class, or train and val "
             f"(got {', '.join(map(str, split)) or 'none'})"
         )
     return {"name": "RandomSplit", **split, "seed": split_seed}
-
-
-def _check_seed(split_seed: int) -> None:
-    if isinstance(split_seed, bool) or not isinstance(split_seed, int) or split_seed < 0:
-        raise InputError(f"split_seed must be an integer of at least 0 (got {split_seed!r})")
 
 
 def listing(root: str | os.PathLike[str] | None = None) -> list[DatasetRow]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 import torch
 from torch import Tensor
 
+from fastglt.data._arguments import exact_share
 from fastglt.errors import InputError
 
 
@@ -73,8 +73,7 @@ def fraction_split(
     Raises:
         InputError: If a share is out of range or leaves a mask without a node.
     """
-    # As the decimals that were written: 0.7 + 0.3 is 1, and 0.29 of 100 is 29.
-    shares = {"train": _share(train, "train"), "val": _share(val, "val")}
+    shares = {"train": exact_share("train", train), "val": exact_share("val", val)}
     if sum(shares.values()) > 1:
         raise InputError(f"train + val must be at most 1 (got {train} + {val})")
     labelled = ~y.isnan().all(dim=1) if y.is_floating_point() and y.dim() == 2 else y >= 0
@@ -92,9 +91,3 @@ def fraction_split(
     num_train, num_seen = counts[0], sum(counts)
     in_train = (rank >= 0) & (rank < num_train)
     return in_train, (rank >= num_train) & (rank < num_seen), rank >= num_seen
-
-
-def _share(value: float, name: str) -> Fraction:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-        raise InputError(f"{name} must be a share in (0, 1) (got {value!r})")
-    return Fraction(str(value))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from fastglt.data._arguments import check_integer
 from fastglt.data._pairs import Blocks, distinct_pairs
 from fastglt.data.splits import random_split
 from fastglt.errors import InputError
@@ -122,9 +123,7 @@ def _check(settings: _Settings, seed: int) -> None:
         least["num_features"] = settings.num_classes
     values = {name: getattr(settings, name) for name in least}
     for name, value in (*values.items(), ("seed", seed)):
-        bound = least.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-            raise InputError(f"{name} must be an integer of at least {bound} (got {value!r})")
+        check_integer(name, value, least.get(name, 0))
     if settings.features not in ("gaussian", "binary"):
         raise InputError(f"features must be 'gaussian' or 'binary' (got {settings.features!r})")
     if not 0 <= settings.homophily <= 1:
