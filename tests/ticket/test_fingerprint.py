@@ -154,7 +154,7 @@ def test_further_differences_are_counted() -> None:
 
 
 def test_models_without_a_fingerprint_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"'0\.weight' has no shape yet"):
+    with pytest.raises(ModelError, match=r"'0\.weight' is not initialised; run the model once"):
         model_fingerprint(nn.Sequential(nn.LazyLinear(2)))
     with pytest.raises(ModelError, match="got function"):
         model_fingerprint(lambda x: x)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fastglt.errors import ModelError, TicketMismatchError
-from fastglt.gating import takes_edge_weight, tied_names
+from fastglt.gating import apply_weight_mask, takes_edge_weight, tied_names
 from fastglt.ticket.fingerprint import compare_entries, compare_models, model_fingerprint
 
 if TYPE_CHECKING:
@@ -82,12 +82,7 @@ def loaded_copy(
         nn.Module: The copy, on the devices and in the mode of ``model``.
     """
     result = copy.deepcopy(model)
-    first = tied_names(model)
-    masked = {}
-    for name, value in state.items():
-        mask = masks.get(first.get(name, name))
-        masked[name] = value if mask is None else value.masked_fill(~mask.to(value.device), 0)
-    result.load_state_dict(masked)
+    result.load_state_dict(apply_weight_mask(state, masks, tied_names(model)))
     return result
 
 

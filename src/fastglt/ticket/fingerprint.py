@@ -14,6 +14,7 @@ import torch
 
 from fastglt.errors import GraphError, ModelError
 from fastglt.gating import tied_names
+from fastglt.gating.parameters import check_initialized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -69,9 +70,7 @@ def model_fingerprint(model: torch.nn.Module) -> dict[str, Any]:
     """
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"model must be a torch.nn.Module (got {type(model).__qualname__})")
-    for name, parameter in model.named_parameters():
-        if torch.nn.parameter.is_lazy(parameter):
-            raise ModelError(f"parameter {name!r} has no shape yet; run the model once before")
+    check_initialized(model)
     return {
         "parameters": {name: list(value.shape) for name, value in model.named_parameters()},
         "modules": {name: type(module).__qualname__ for name, module in model.named_modules()},
