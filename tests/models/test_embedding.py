@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+from torch_geometric.nn import GCNConv
 
 from fastglt.errors import InputError
 from fastglt.models import BACKBONES, BackboneConfig, build_model, resolve_config
+from fastglt.models.embedding import WithEmbedding
 from helpers import graph
 
 SMALL = BackboneConfig(hidden=8, layers=2)
@@ -52,6 +55,26 @@ def test_what_the_inner_model_takes_is_passed_on(name, weight_matters, attr_matt
 
     assert differs(edge_weight=weight + 1 - weight.flip(0)) == weight_matters
     assert differs(edge_attr=attr + 1) == attr_matters
+
+
+class Wrapped(nn.Module):
+    """Hands keywords on without naming them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = GCNConv(8, 3)
+
+    def forward(self, x, edge_index, **options):
+        return self.conv(x, edge_index, **options)
+
+
+def test_what_an_inner_model_hands_on_unnamed_is_passed_on():
+    data = graph()
+    model = WithEmbedding(Wrapped(), data.num_nodes, 8)
+    weight = torch.rand(data.num_edges)
+    expected = model.model.conv(model.embedding.weight, data.edge_index, weight)
+    given = {"edge_weight": weight, "edge_attr": weight.unsqueeze(1)}
+    assert torch.equal(model(None, data.edge_index, **given), expected)
 
 
 def test_a_graph_without_features_and_node_count_is_refused():

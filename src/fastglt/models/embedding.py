@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
+from typing import Final
 
 from torch import Tensor, nn
-from torch_geometric.nn.models.basic_gnn import BasicGNN
 
 from fastglt.errors import InputError
+from fastglt.gating import accepts_keyword
+from fastglt.gating.keywords import EdgeKeyword
+
+_KEYWORDS: Final[tuple[EdgeKeyword, ...]] = ("edge_weight", "edge_attr")
 
 
 class WithEmbedding(nn.Module):
@@ -23,7 +26,7 @@ class WithEmbedding(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(num_nodes, dim)
         self.model = model
-        self._options = tuple(name for name in ("edge_weight", "edge_attr") if _takes(model, name))
+        self._options = [name for name in _KEYWORDS if accepts_keyword(model, name)]
 
     def forward(
         self,
@@ -53,9 +56,3 @@ class WithEmbedding(nn.Module):
         taken = {name: given[name] for name in self._options if given[name] is not None}
         out: Tensor = self.model(nodes, edge_index, **taken)
         return out
-
-
-def _takes(model: nn.Module, name: str) -> bool:
-    if isinstance(model, BasicGNN):
-        return bool(getattr(model, f"supports_{name}"))
-    return name in inspect.signature(model.forward).parameters
