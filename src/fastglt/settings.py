@@ -221,15 +221,22 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**{**PRESETS[preset], **given})
     except ValidationError as error:
-        raise _as_input_error(error) from None
+        raise as_input_error(error) from None
 
 
-def _as_input_error(error: ValidationError) -> InputError:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
+def as_input_error(error: ValidationError) -> InputError:
+    """The error to be raised for what pydantic found in a user's settings or options."""
+    where, problem = first_problem(error)
     if where.endswith("_sparsity"):
-        return BudgetError(f"{where} must be in [0, 1) (got {problem['input']})")
-    message = problem["msg"].removeprefix("Value error, ")
-    if not where:
-        return InputError(message)
-    return InputError(f"{where}: {message[0].lower()}{message[1:]} (got {problem['input']!r})")
+        return BudgetError(f"{where} must be in [0, 1) (got {error.errors()[0]['input']})")
+    return InputError(f"{where}: {problem}" if where else problem)
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """The first of pydantic's findings: its place, which may be empty, and what is wrong."""
+    finding = error.errors()[0]
+    where = ".".join(str(part) for part in finding["loc"])
+    message = finding["msg"]
+    if finding["type"] == "value_error":  # raised by a validator of ours
+        return where, message.removeprefix("Value error, ")
+    return where, f"{message[0].lower()}{message[1:]} (got {finding['input']!r})"

@@ -19,11 +19,10 @@ from pydantic.fields import FieldInfo
 
 from fastglt.data.catalogue import CATALOGUE
 from fastglt.data.entry import GRAPH_CLASSIFICATION, TASKS
-from fastglt.errors import InputError
 from fastglt.models import BACKBONES
 from fastglt.models.config import BackboneConfig
 from fastglt.search import METHOD_MODULES
-from fastglt.settings import PRESETS, Settings
+from fastglt.settings import PRESETS, Settings, as_input_error
 
 Spec = type[BaseModel]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -209,10 +208,7 @@ def validated(spec: type[_Model], values: Mapping[str, Any]) -> _Model:
     try:
         return spec(**{name: values[name] for name in names if name in values})
     except ValidationError as error:
-        problem = error.errors()[0]
-        name = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"][0].lower() + problem["msg"][1:]
-        raise InputError(f"{name}: {message} (got {problem['input']!r})") from None
+        raise as_input_error(error) from None
 
 
 def _fields(spec: Spec) -> Iterator[tuple[str, FieldInfo]]:

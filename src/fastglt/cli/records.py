@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fastglt.errors import TicketFileError
 from fastglt.models import is_own_model
 from fastglt.models.config import BackboneConfig
+from fastglt.settings import first_problem
 
 if TYPE_CHECKING:
     from fastglt.data import LoadedDataset
@@ -86,9 +87,6 @@ def read_record(kind: type[_Record], name: str, settings: Mapping[str, Any]) -> 
     try:
         return kind.model_validate(settings[name])
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in (name, *problem["loc"]))
-        message = problem["msg"][0].lower() + problem["msg"][1:]
-        raise TicketFileError(
-            f"the ticket's setting {where} cannot be used: {message} (got {problem['input']!r})"
-        ) from None
+        where, problem = first_problem(error)
+        place = f"{name}.{where}" if where else name
+        raise TicketFileError(f"the ticket's setting {place} cannot be used: {problem}") from None
