@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch_geometric.data import Data, HeteroData
+from torch_geometric.data import HeteroData
 
 from fastglt.data import csbm
 from fastglt.data.validate import validate
-from fastglt.errors import GraphError, InputError
+from fastglt.errors import GraphError
 
 N, C = 40, 4
 
@@ -26,7 +26,6 @@ def test_a_sound_graph_passes_unchanged(data):
     data.edge_weight = torch.ones(data.num_edges)
     before = copy.deepcopy(data)
     assert validate(data) == C
-    assert validate(data, num_classes=7) == 7
     assert data.to_dict().keys() == before.to_dict().keys()
     assert all(torch.equal(data[key], before[key]) for key in before.to_dict())
 
@@ -75,8 +74,7 @@ CASES = [
     ("y", lambda d: d.y.float(), r"data.y must be torch.int64 \(got torch.float32\)"),
     ("y", lambda d: d.y[1:], r"data.y must have shape \[40\] \(got \[39\]\)"),
     ("y", lambda d: d.y.unsqueeze(1), r"squeeze\(-1\)"),
-    ("y", lambda d: replaced(d.y, 7, 9), r"in \[0, 3\] for 4 classes \(got 9 at node 7\)"),
-    ("y", lambda d: replaced(d.y, 7, -1), r"got -1 at node 7"),
+    ("y", lambda d: replaced(d.y, 7, -1), r"in \[0, num_classes\) \(got -1 at node 7\)"),
     ("train_mask", lambda d: None, "data.train_mask is missing"),
     ("val_mask", lambda d: d.val_mask.long(), r"must be torch.bool \(got torch.int64\)"),
     ("val_mask", lambda d: d.val_mask[1:], r"must have shape \[40\] \(got \[39\]\)"),
@@ -101,18 +99,13 @@ CASES = [
 def test_malformed_graphs_are_refused(key, change, message, data):
     data[key] = change(data)
     with pytest.raises(GraphError, match=message):
-        validate(data, num_classes=C)
+        validate(data)
 
 
 @pytest.mark.parametrize(("graph", "message"), [(HeteroData(), "HeteroData"), ({}, "got dict")])
 def test_other_kinds_of_graph_are_refused(graph, message):
     with pytest.raises(GraphError, match=message):
         validate(graph)
-
-
-def test_a_number_of_classes_below_one_is_refused(data):
-    with pytest.raises(InputError, match=r"num_classes must be at least 1 \(got 0\)"):
-        validate(data, num_classes=0)
 
 
 def test_overlap_names_the_first_node_and_the_number(data):
@@ -127,16 +120,6 @@ def test_labels_outside_all_masks_are_not_looked_at(data):
     data.test_mask = torch.zeros(N, dtype=torch.bool)
     data.y[~(data.train_mask | data.val_mask)] = -1
     assert validate(data) == C
-
-
-def test_without_masks_all_labels_are_looked_at():
-    graph = Data(x=torch.ones(3, 2), edge_index=torch.empty(2, 0, dtype=torch.long))
-    graph.y = torch.tensor([0, 1, 2])
-    assert validate(graph, require_masks=False) == 3
-    with pytest.raises(GraphError, match=r"got 2 at node 2"):
-        validate(graph, num_classes=2, require_masks=False)
-    with pytest.raises(GraphError, match="train_mask is missing"):
-        validate(graph)
 
 
 @settings(deadline=None)

@@ -176,7 +176,7 @@ def build_model(options: ModelOptions, dataset: LoadedDataset, task: Task, seed:
             data.num_features,
             classes or config.hidden or LINK_OUTPUTS,
             config,
-            num_edge_features=dataset.num_edge_features,
+            num_edge_features=data.num_edge_features,
             num_nodes=data.num_nodes,
         )
 

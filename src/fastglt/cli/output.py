@@ -52,9 +52,9 @@ class Output:
             self._console.print(_rich_table(header, rows, text))
 
 
-def print_json(value: Any, stream: TextIO | None = None) -> None:
+def print_json(value: Any) -> None:
     """Print a value as JSON, for programs and for people."""
-    (stream or sys.stdout).write(_as_json(value))
+    sys.stdout.write(_as_json(value))
 
 
 def write_json(value: Any, path: Path) -> None:

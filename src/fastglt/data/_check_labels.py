@@ -17,28 +17,27 @@ from fastglt.errors import GraphError
 _MASKS: Final = ("train_mask", "val_mask", "test_mask")
 
 
-def check_masks(data: Data, size: int, required: bool, what: str = "node") -> dict[str, Tensor]:
-    """Check the masks that are there, ``[size]`` boolean each, and return them.
+def check_masks(data: Data, size: int, what: str = "node") -> dict[str, Tensor]:
+    """Check the masks, ``[size]`` boolean each, and return them; there may be no test mask.
 
     Args:
         data: The graph.
         size: Number of nodes, or of graphs.
-        required: Whether training and validation mask must be there and hold something.
         what: What the masks choose from, for the messages.
 
     Raises:
-        GraphError: If a mask is missing or malformed, or two overlap.
+        GraphError: If a mask is missing, malformed or empty, or two overlap.
     """
     masks: dict[str, Tensor] = {}
     for key in _MASKS:
-        if data.get(key) is None and (not required or key == "test_mask"):
+        if data.get(key) is None and key == "test_mask":
             continue
         mask = tensor(data, key)
         if mask.dtype != torch.bool:
             raise GraphError(f"data.{key} must be torch.bool (got {mask.dtype})")
         hint = f"; choose one split, e.g. data.{key}[:, 0]" if mask.dim() == 2 else ""
         check_shape(key, mask, (size,), hint)
-        if required and key != "test_mask" and not bool(mask.any()):
+        if key != "test_mask" and not bool(mask.any()):
             raise GraphError(f"data.{key} must hold at least one {what} (got none)")
         masks[key] = mask
     for (key, mask), (other_key, other) in combinations(masks.items(), 2):
@@ -51,45 +50,28 @@ def check_masks(data: Data, size: int, required: bool, what: str = "node") -> di
     return masks
 
 
-def check_classes(
-    data: Data,
-    size: int,
-    masks: dict[str, Tensor],
-    num_classes: int | None,
-    what: str = "node",
-) -> int:
+def check_classes(data: Data, size: int, masks: dict[str, Tensor], what: str = "node") -> int:
     """Check int64 ``y`` ``[size]`` where a mask looks at it; return the number of classes.
 
     Raises:
-        GraphError: If it is missing, malformed or out of range.
+        GraphError: If it is missing, malformed or negative.
     """
     y = tensor(data, "y")
     if y.dtype != torch.long:
         raise GraphError(f"data.y must be torch.int64 (got {y.dtype})")
     hint = "; use data.y.squeeze(-1)" if tuple(y.shape) == (size, 1) else ""
     check_shape("y", y, (size,), hint)
-    used = _used(y, masks)
-    labels = y[used]
-    if num_classes is None:
-        num_classes = int(labels.max()) + 1 if labels.numel() else 1
-        num_classes = max(num_classes, 1)
-    bad = (used & ((y < 0) | (y >= num_classes))).nonzero()
+    used = _used(masks)
+    bad = (used & (y < 0)).nonzero()
     if bad.numel():
         first = int(bad[0])
         raise GraphError(
-            f"data.y must be in [0, {num_classes - 1}] for {num_classes} classes "
-            f"(got {int(y[first])} at {what} {first})"
+            f"data.y must be in [0, num_classes) (got {int(y[first])} at {what} {first})"
         )
-    return num_classes
+    return int(y[used].max()) + 1
 
 
-def check_multilabel(
-    data: Data,
-    size: int,
-    masks: dict[str, Tensor],
-    num_labels: int | None,
-    what: str = "node",
-) -> int:
+def check_multilabel(data: Data, size: int, masks: dict[str, Tensor], what: str = "node") -> int:
     """Check float ``y`` ``[size, num_labels]`` of 0, 1 and NaN; return ``num_labels``.
 
     Raises:
@@ -100,10 +82,8 @@ def check_multilabel(
         raise GraphError(f"data.y must be floating point (got {y.dtype}); use data.y.float()")
     if y.dim() != 2 or y.size(0) != size or y.size(1) == 0:
         raise GraphError(f"data.y must have shape [{size}, num_labels] (got {list(y.shape)})")
-    if num_labels is not None and y.size(1) != num_labels:
-        raise GraphError(f"data.y must have {num_labels} columns (got {y.size(1)})")
     wrong = ~((y == 0) | (y == 1) | y.isnan())
-    bad = (wrong & _used(y[:, 0], masks).unsqueeze(1)).nonzero()
+    bad = (wrong & _used(masks).unsqueeze(1)).nonzero()
     if bad.numel():
         row, column = bad[0].tolist()
         raise GraphError(
@@ -113,22 +93,18 @@ def check_multilabel(
     return int(y.size(1))
 
 
-def check_links(data: Data, num_nodes: int, required: bool) -> int:
+def check_links(data: Data, num_nodes: int) -> int:
     """Check the label edges, and that no validation or test positive carries messages; return 0.
 
     Raises:
         GraphError: If one is missing, malformed, or a positive is a message edge.
     """
     for key in LINK_KEYS:
-        if data.get(key) is None and not required:
-            continue
         check_pairs(key, tensor(data, key), num_nodes, "num_label_edges")
         if data[key].size(1) == 0:
             raise GraphError(f"data.{key} must hold at least one pair of nodes (got none)")
     messages = pair_codes(message_edges(data), num_nodes)
     for key in EVALUATION_POSITIVES:
-        if data.get(key) is None:
-            continue
         pairs = data[key]
         # The direction in which a pair is written says nothing on an undirected graph, whose
         # messages pass both ways; on a directed one the opposite edge is another edge.
@@ -166,8 +142,6 @@ def check_batch(data: Data) -> int:
     return num_graphs
 
 
-def _used(like: Tensor, masks: dict[str, Tensor]) -> Tensor:
-    """Where some mask looks; everywhere without masks."""
-    if masks:
-        return torch.stack(list(masks.values())).any(dim=0)
-    return torch.ones_like(like, dtype=torch.bool)
+def _used(masks: dict[str, Tensor]) -> Tensor:
+    """Where some mask looks."""
+    return torch.stack(list(masks.values())).any(dim=0)

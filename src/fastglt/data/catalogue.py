@@ -95,7 +95,6 @@ CATALOGUE: Final = Catalogue(
             split="species",
             archive="proteins",
             transforms=({"name": "EdgeFeaturesToNodes", "reduce": "sum"},),
-            num_edge_features=8,
             # The older name, which OGB changes when it first reads the file.
             other_names={"raw/node_species.csv.gz": "raw/species.csv.gz"},
         ),

@@ -61,7 +61,6 @@ class DatasetEntry:
         num_splits: Number of official splits, of which the split seed chooses one; 0 if there is
             one split only.
         transforms: Records of what is customarily done to the graph, after the split.
-        num_edge_features: Number of columns of ``edge_attr``.
         keep_processed: Whether reading the raw files is slow enough to keep the result in the
             user cache.
         other_names: Raw file -> the name that the same file has in some copies of the dataset.
@@ -85,7 +84,6 @@ class DatasetEntry:
     split: Mapping[str, Any] = field(default_factory=dict)
     num_splits: int = 0
     transforms: tuple[Mapping[str, Any], ...] = ()
-    num_edge_features: int = 0
     keep_processed: bool = False
     other_names: Mapping[str, str] = field(default_factory=dict)
 

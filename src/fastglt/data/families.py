@@ -123,7 +123,6 @@ def ogb(
     split: str,
     archive: str,
     transforms: tuple[Mapping[str, Any], ...] = (),
-    num_edge_features: int = 0,
     other_names: Mapping[str, str] | None = None,
 ) -> DatasetEntry:
     """An entry of the Open Graph Benchmark, read by the ``ogb`` package.
@@ -137,7 +136,6 @@ def ogb(
         split: Name of the split in OGB.
         archive: Name of OGB's archive.
         transforms: What is done to the graph.
-        num_edge_features: Number of columns of ``edge_attr``.
         other_names: Raw file -> its name in some copies.
     """
     linked = task == LINK_PREDICTION
@@ -160,7 +158,6 @@ def ogb(
         url="",
         archive=f"http://snap.stanford.edu/ogb/data/{family}/{archive}.zip",
         transforms=transforms,
-        num_edge_features=num_edge_features,
         keep_processed=True,
         other_names=other_names or {},
     )

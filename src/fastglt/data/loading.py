@@ -49,11 +49,6 @@ class LoadedDataset:
     metric: str = "accuracy"
     title: str = ""
 
-    @property
-    def num_edge_features(self) -> int:
-        """Number of columns of ``edge_attr``; 0 without any."""
-        return int(self.data.num_edge_features)
-
 
 @dataclass(frozen=True)
 class DatasetRow:

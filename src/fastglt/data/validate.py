@@ -18,7 +18,7 @@ from fastglt.data.entry import (
     TASKS,
 )
 from fastglt.data.forms import checked_adj_t
-from fastglt.errors import GraphError, InputError, UnknownNameError
+from fastglt.errors import GraphError, UnknownNameError
 
 _REFUSED: Final = {
     HeteroData: "data must have one type of node and edge (got HeteroData); "
@@ -28,13 +28,7 @@ _REFUSED: Final = {
 }
 
 
-def validate(
-    data: Data,
-    task: str = NODE_CLASSIFICATION,
-    *,
-    num_classes: int | None = None,
-    require_masks: bool = True,
-) -> int:
+def validate(data: Data, task: str = NODE_CLASSIFICATION) -> int:
     """Check that a graph can be used for a task; nothing is changed.
 
     Args:
@@ -55,37 +49,31 @@ def validate(
               categories as integers.
         task: ``"node-classification"``, ``"multilabel-node-classification"``,
             ``"link-prediction"`` or ``"graph-classification"``.
-        num_classes: Number of classes or labels; by default the largest label in a mask plus
-            one, or the columns of ``y``.
-        require_masks: Whether the masks (for link prediction: the label edges) must be there.
-            Those that are there are checked in any case; without any, all labels are looked at.
 
     Returns:
-        The number of classes; of labels for a multi-label task; 0 for link prediction.
+        The number of classes, which is the largest label in a mask plus one; for several labels
+        the columns of ``y``; 0 for link prediction.
 
     Raises:
         GraphError: If something is missing, malformed or contradictory; the message names the
             key, the position and the value.
-        InputError: If ``num_classes`` is below 1.
         UnknownNameError: If there is no such task.
     """
     if task not in TASKS:
         raise UnknownNameError("task", task, TASKS)
-    if num_classes is not None and num_classes < 1:
-        raise InputError(f"num_classes must be at least 1 (got {num_classes})")
     num_nodes = check_graph(data, integers=task == GRAPH_CLASSIFICATION)
     if task == LINK_PREDICTION:
-        return _check_labels.check_links(data, num_nodes, require_masks)
+        return _check_labels.check_links(data, num_nodes)
     if task == GRAPH_CLASSIFICATION:
         num_graphs = _check_labels.check_batch(data)
-        masks = _check_labels.check_masks(data, num_graphs, require_masks, "graph")
+        masks = _check_labels.check_masks(data, num_graphs, "graph")
         if isinstance(y := data.get("y"), torch.Tensor) and y.dim() == 2:
-            return _check_labels.check_multilabel(data, num_graphs, masks, num_classes, "graph")
-        return _check_labels.check_classes(data, num_graphs, masks, num_classes, "graph")
-    masks = _check_labels.check_masks(data, num_nodes, require_masks)
+            return _check_labels.check_multilabel(data, num_graphs, masks, "graph")
+        return _check_labels.check_classes(data, num_graphs, masks, "graph")
+    masks = _check_labels.check_masks(data, num_nodes)
     if task == MULTILABEL:
-        return _check_labels.check_multilabel(data, num_nodes, masks, num_classes)
-    return _check_labels.check_classes(data, num_nodes, masks, num_classes)
+        return _check_labels.check_multilabel(data, num_nodes, masks)
+    return _check_labels.check_classes(data, num_nodes, masks)
 
 
 def check_graph(data: Data, *, integers: bool = False) -> int:
