@@ -15,8 +15,8 @@ from fastglt.cli.options import (
     METHODS,
     MODELS,
     ConfigOptions,
-    parameters,
 )
+from fastglt.cli.signature import parameters
 from fastglt.errors import InputError, UnknownNameError
 from fastglt.models import BACKBONES
 from fastglt.search import METHOD_MODULES

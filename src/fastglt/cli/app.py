@@ -20,8 +20,8 @@ from fastglt.cli.options import (
     RootOptions,
     Spec,
     TaskOptions,
-    parameters,
 )
+from fastglt.cli.signature import parameters
 
 TicketPath = Annotated[
     str, typer.Argument(metavar="TICKET", help="a ticket file", show_default=False)

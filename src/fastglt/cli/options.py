@@ -1,19 +1,15 @@
-"""Options of the commands, made from pydantic models so that nothing is declared twice.
+"""Options of the commands as pydantic models, so that nothing is declared twice.
 
-A model's field becomes the option ``--field-name``; type, choices, help and default are the
-field's own. An option that is not given is absent, not its default, so that a config file, a
-preset or a ticket can supply it.
+:mod:`fastglt.cli.signature` makes a model's fields options of the command line. An option that is
+not given is absent, not its default, so that a config file, a preset or a ticket can supply it.
 """
 
 from __future__ import annotations
 
-import inspect
-import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar
 
-import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -22,7 +18,7 @@ from fastglt.data.entry import GRAPH_CLASSIFICATION, TASKS
 from fastglt.models import BACKBONES
 from fastglt.models.config import BackboneConfig
 from fastglt.search import METHOD_MODULES
-from fastglt.settings import PRESETS, Settings, as_input_error
+from fastglt.settings import Settings, as_input_error
 
 Spec = type[BaseModel]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -33,13 +29,6 @@ GRAPH_TASKS = tuple(task for task in TASKS if task != GRAPH_CLASSIFICATION)
 """Tasks on one graph; datasets of many graphs are for Python."""
 DENOISING_METHODS = frozenset({"fastglt"})
 """Methods whose tickets have a history to plot."""
-
-_NAMES: dict[str, tuple[str, ...]] = {
-    "method": METHODS,
-    "preset": tuple(PRESETS),
-    "task": GRAPH_TASKS,
-}
-_METAVARS = {"task": "NAME", "split": "TRAIN,VAL"}
 
 
 class _Options(BaseModel):
@@ -169,29 +158,16 @@ class JsonFlag(_Options):
     as_json: bool = Field(default=False, alias="json", description="print JSON, not tables")
 
 
-def parameters(specs: tuple[Spec, ...], arguments: Mapping[str, Any]) -> inspect.Signature:
-    """The signature of a command, for typer.
-
-    Args:
-        specs: Models whose fields become options; a model's own fields come before inherited ones.
-        arguments: Positional arguments: name to annotation.
-    """
-    kind = inspect.Parameter.KEYWORD_ONLY
-    entries = [
-        inspect.Parameter(name, kind, annotation=annotation)
-        for name, annotation in arguments.items()
-    ]
-    for spec in specs:
-        for name, field in _fields(spec):
-            kind_or_none: Any = _plain_type(field) | None
-            annotation: Any = Annotated[kind_or_none, _option(name, field)]
-            entries.append(inspect.Parameter(name, kind, default=None, annotation=annotation))
-    return inspect.Signature(entries)
+def option_fields(spec: Spec) -> Iterator[tuple[str, FieldInfo]]:
+    """Option name (with underscores) and field, a model's own before inherited ones."""
+    own = spec.__annotations__
+    for name, field in sorted(spec.model_fields.items(), key=lambda item: item[0] not in own):
+        yield field.alias or name, field
 
 
 def option_names(*specs: Spec) -> list[str]:
     """Names of all options of some models, with underscores."""
-    return [name for spec in specs for name, _ in _fields(spec)]
+    return [name for spec in specs for name, _ in option_fields(spec)]
 
 
 def validated(spec: type[_Model], values: Mapping[str, Any]) -> _Model:
@@ -209,70 +185,3 @@ def validated(spec: type[_Model], values: Mapping[str, Any]) -> _Model:
         return spec(**{name: values[name] for name in names if name in values})
     except ValidationError as error:
         raise as_input_error(error) from None
-
-
-def _fields(spec: Spec) -> Iterator[tuple[str, FieldInfo]]:
-    own = spec.__annotations__
-    for name, field in sorted(spec.model_fields.items(), key=lambda item: item[0] not in own):
-        yield field.alias or name, field
-
-
-def _option(name: str, field: FieldInfo) -> Any:
-    flag = f"--{name.replace('_', '-')}"
-    if _plain_type(field) is bool and name != "json":  # that one no config file can switch on
-        flag = f"{flag}/--no-{name.replace('_', '-')}"
-    return typer.Option(
-        flag, help=_help(name, field), metavar=_metavar(name, field), show_default=False
-    )
-
-
-def _plain_type(field: FieldInfo) -> Any:
-    """The type that typer parses: choices are checked with everything else, by the model."""
-    kind = _without_none(field.annotation)
-    if get_origin(kind) is Literal or kind == tuple[str, ...]:
-        return str
-    if kind not in (str, int, float, bool, Path):
-        raise TypeError(f"no command-line option can be made for a setting of type {kind}")
-    return kind
-
-
-def _without_none(kind: Any) -> Any:
-    if get_origin(kind) not in (Union, types.UnionType):
-        return kind
-    (only,) = (part for part in get_args(kind) if part is not types.NoneType)
-    return only
-
-
-def _metavar(name: str, field: FieldInfo) -> str | None:
-    if name in _METAVARS:
-        return _METAVARS[name]
-    kind = _without_none(field.annotation)
-    if get_origin(kind) is Literal:
-        return "|".join(str(choice) for choice in get_args(kind))
-    if kind == tuple[str, ...]:
-        return "PATTERNS"
-    return {Path: "PATH", str: "NAME", int: "INTEGER", float: "NUMBER"}.get(kind)
-
-
-def _help(name: str, field: FieldInfo) -> str:
-    text = field.description or ""
-    if name in _NAMES:
-        text += f": {', '.join(_NAMES[name])}"
-    if field.default is None or field.default is False or field.default == ():
-        return text
-    by_preset = {
-        preset: values[name]
-        for preset, values in PRESETS.items()
-        if name in Settings.model_fields and values.get(name, field.default) != field.default
-    }
-    text += f"; default: {_shown(field.default)}"
-    if by_preset:
-        differing = ", ".join(f"{preset}: {_shown(value)}" for preset, value in by_preset.items())
-        text += f" ({differing})"
-    return text
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else str(value)
