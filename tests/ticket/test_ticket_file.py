@@ -27,7 +27,7 @@ from fastglt import _strict_json
 from fastglt.errors import InputError, OutputPathError, TicketFileError
 from fastglt.ticket import Ticket
 from fastglt.ticket import format as ticket_format
-from fastglt.ticket.tensors import checksum
+from fastglt.ticket.packing import checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,8 +20,8 @@ from fastglt._atomic import atomic_write
 from fastglt.errors import InputError, OutputPathError, TicketFileError
 from fastglt.ticket.document import parse_document
 from fastglt.ticket.layout import check_table, pack, unpack
+from fastglt.ticket.packing import checksum
 from fastglt.ticket.safetensors_header import MAX_HEADER_BYTES, read_header
-from fastglt.ticket.tensors import checksum
 
 if TYPE_CHECKING:
     from typing import Any, BinaryIO

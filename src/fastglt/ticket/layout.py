@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastglt.ticket.document import DTYPES, SCHEMA_VERSION
 from fastglt.ticket.edge_list import pack_edge_list, unpack_edge_list
-from fastglt.ticket.tensors import (
+from fastglt.ticket.packing import (
     from_stored,
     pack_mask,
     packed_length,

@@ -18,7 +18,7 @@ from fastglt.ticket.edge_list import smallest_integers
 from fastglt.ticket.edges import TicketEdges, plain_graph
 from fastglt.ticket.fingerprint import graph_fingerprint, model_fingerprint
 from fastglt.ticket.format import read_ticket, unloadable, write_ticket
-from fastglt.ticket.given import given_parts, given_settings
+from fastglt.ticket.from_masks import given_parts, given_settings
 from fastglt.ticket.provenance import library_versions
 from fastglt.ticket.transform import PruneEdges
 
