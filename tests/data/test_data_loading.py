@@ -86,7 +86,7 @@ def test_a_planetoid_graph_is_loaded_quietly_and_the_root_stays_as_it_is(
 
 def test_normalisation_is_recorded_and_can_be_left_out(planetoid_root):
     normal = load("tiny", root=planetoid_root)
-    plain = load("tiny", root=planetoid_root, normalize_features=False)
+    plain = load("tiny", root=planetoid_root, transforms=())
     assert normal.transforms == ({"name": "NormalizeFeatures"},)
     assert plain.transforms == ()
     sums = normal.data.x.sum(dim=1)

@@ -49,7 +49,7 @@ def test_public_split_is_the_first_nodes(real_dataset):
 
 
 def test_rows_are_normalised_and_the_record_replays(real_dataset):
-    plain, normal = real_dataset("cora", normalize_features=False), real_dataset("cora")
+    plain, normal = real_dataset("cora", transforms=()), real_dataset("cora")
     sums = normal.data.x.sum(dim=1)
     assert torch.allclose(sums, torch.ones_like(sums))
     assert plain.transforms == ()

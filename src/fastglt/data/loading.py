@@ -85,7 +85,6 @@ def load(
     *,
     root: str | os.PathLike[str] | None = None,
     split_seed: int = 0,
-    normalize_features: bool = True,
     split: Mapping[str, float] | None = None,
     transforms: Iterable[Mapping[str, Any]] | None = None,
 ) -> LoadedDataset:
@@ -102,12 +101,11 @@ def load(
         root: A data root; it is only ever read.
         split_seed: At least 0. The seed of the split of datasets that come without one; of those
             with ten official splits, the one to use, 0 to 9. Others do not depend on it.
-        normalize_features: Whether to scale each node's features to sum to 1 where that is usual:
-            for bags of words.
         split: Draw this split of the nodes instead of the customary one: ``{"train_per_class":
             20, "val_per_class": 30}``, or shares ``{"train": 0.6, "val": 0.2}``.
         transforms: Records to replay instead of all that is customary, e.g. those of a ticket;
-            ``split_seed``, ``normalize_features`` and ``split`` then count for nothing.
+            ``split_seed`` and ``split`` then count for nothing, and ``()`` leaves the graph as PyG
+            or OGB reads it.
 
     Returns:
         The graph, with its source and the transforms that were applied.
@@ -122,7 +120,8 @@ def load(
 
     entry = CATALOGUE.get(name)
     if transforms is None:
-        records = _records(entry, split_seed, normalize_features, split)
+        customary = (dict(record) for record in entry.transforms)
+        records = (*_split(entry, split_seed, split), *customary)
     else:
         records = tuple(dict(record) for record in transforms)
     with tempfile.TemporaryDirectory(prefix="fastglt-data-") as scratch:
@@ -152,19 +151,6 @@ def _variant(entry: DatasetEntry, data: Data) -> str:
     if data.num_features != entry.num_features:
         return " (substitute features)"
     return ""
-
-
-def _records(
-    entry: DatasetEntry,
-    split_seed: int,
-    normalize_features: bool,
-    split: Mapping[str, float] | None,
-) -> tuple[dict[str, Any], ...]:
-    chosen = _split(entry, split_seed, split)
-    customary = [dict(record) for record in entry.transforms]
-    if not normalize_features:
-        customary = [record for record in customary if record["name"] != "NormalizeFeatures"]
-    return (*chosen, *customary)
 
 
 def _split(

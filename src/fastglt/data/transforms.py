@@ -77,12 +77,6 @@ def _official_split(data: Data, *, column: int) -> Data:
     return result
 
 
-def _random_link_split(data: Data, **settings: Any) -> Data:
-    from fastglt.data.links import random_link_split
-
-    return random_link_split(data, **settings)
-
-
 def _remove_evaluation_edges(data: Data) -> Data:
     from fastglt.data.links import remove_evaluation_edges
 
@@ -105,7 +99,6 @@ _TRANSFORMS: dict[str, Callable[..., Data]] = {
     "ToUndirected": _to_undirected,
     "RandomSplit": _random_split,
     "OfficialSplit": _official_split,
-    "RandomLinkSplit": _random_link_split,
     "RemoveEvaluationEdges": _remove_evaluation_edges,
     "EdgeFeaturesToNodes": _edge_features_to_nodes,
 }
