@@ -155,6 +155,15 @@ def test_a_config_of_a_subclass_resolves_to_a_plain_one():
     assert type(resolve_config("gcn", Record(name="gcn", hidden=4))) is BackboneConfig
 
 
+@pytest.mark.parametrize("option", ["hidden", "layers", "dropout", "heads"])
+def test_descriptions_name_the_defaults_of_the_registry(option):
+    defaults = {name: getattr(entry.defaults, option) for name, entry in BACKBONES.items()}
+    usual = defaults["gcn"] or defaults["gat"]
+    others = [f"{n} {value}" for n, value in defaults.items() if value not in (usual, None)]
+    text = ", ".join([f"default: {usual}", *others])
+    assert BackboneConfig.model_fields[option].description.endswith(f"; {text}")
+
+
 def test_an_unknown_backbone_is_refused_with_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'gcn'"):
         build_model("gcnn", 5, 3)
