@@ -34,6 +34,8 @@ SHORT = {"dense-epochs": 2, "pretrain-epochs": 1, "denoise-steps": 6, "retrain-e
 SHORTENED = {"dense-epochs": 40, "denoise-steps": 20, "retrain-epochs": 40}
 FULL = {("gcn", "cora"), ("gcn", "citeseer"), ("gcn", "pubmed"), ("gat", "cora")}
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    # Sums over some 36 neighbours, twice: without a norm it does not train.
+    ("gin", "computers"): {"norm": "batch_norm"},
     # The last layer of GAT has as many messages a head and edge as there are classes.
     ("gat", "ogbn-arxiv"): {"heads": 2, "hidden": 64},
     **{(model, "ogbl-ddi"): {"hidden": 64, "batch-size": 400_000} for model in BACKBONES},

@@ -61,7 +61,7 @@ def test_out_defaults_and_the_settings_rebuild_the_run(find, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["ticket.safetensors"]
     ticket = Ticket.load(tmp_path / "ticket.safetensors")
     assert ticket.settings["model"] == {
-        "name": "gcn", "hidden": 8, "layers": 3, "dropout": 0.25, "heads": None,
+        "name": "gcn", "hidden": 8, "layers": 3, "dropout": 0.25, "heads": None, "norm": "none",
         "embedding_dim": None,
     }  # fmt: skip
     assert ticket.settings["task"] == {"name": "node-classification", "metric": "accuracy"}

@@ -104,7 +104,9 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(cli, t
     expected = {"seed": 9, "denoise_steps": 1, "interval": 7, "dense_epochs": 1, "teacher": "none"}
     assert {name: settings[name] for name in expected} == expected
     sizes = {"name": "gcn", "hidden": 4, "layers": 2, "dropout": 0.5}
-    assert settings["model"] == {**sizes, "heads": None, "embedding_dim": None}
+    assert settings["model"] == {
+        **sizes, "heads": None, "norm": "none", "embedding_dim": None,
+    }  # fmt: skip
 
 
 def test_the_command_line_switches_off_what_the_file_switches_on(cli, tmp_path):

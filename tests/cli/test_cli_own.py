@@ -180,7 +180,8 @@ def test_a_graph_without_features_in_a_new_process(found, tmp_path):
     own_inputs.links(tmp_path / "bare.npz", features=False)
     ticket = found("--data=bare.npz", "--embedding-dim=6", *SIZED)
     assert ticket.settings["model"] == {
-        "name": "gcn", "hidden": 8, "layers": 2, "dropout": 0.5, "heads": None, "embedding_dim": 6,
+        "name": "gcn", "hidden": 8, "layers": 2, "dropout": 0.5, "heads": None, "norm": "none",
+        "embedding_dim": 6,
     }  # fmt: skip
     assert [120, 6] in [list(value.shape) for value in ticket.init_state.values()]
     command = [sys.executable, "-m", "fastglt", "eval", FILE, "--data=bare.npz", "--json=-"]

@@ -120,6 +120,19 @@ def test_hidden_channels_and_dropout_are_those_asked_for():
     assert model.dropout.p == 0.25
 
 
+@pytest.mark.parametrize("name", ["gcn", "gin", "gat", "sage"])
+def test_a_norm_stands_after_every_conv_but_the_last(name):
+    model = build_model(name, 5, 3, BackboneConfig(hidden=16, norm="batch_norm"))
+    outside = [type(norm).__name__ for norm in model.norms if norm is not None]
+    assert outside[0] == "BatchNorm"
+    assert all(
+        type(norm).__name__ != "BatchNorm"
+        for norm in build_model(name, 5, 3, BackboneConfig(hidden=16)).modules()
+    )
+    with pytest.raises(InputError, match="deepergcn has no norm"):
+        build_model("deepergcn", 5, 3, BackboneConfig(norm="layer_norm"))
+
+
 def test_the_seed_decides_the_weights():
     def weights(seed):
         with seeded(seed):

@@ -87,6 +87,8 @@ def _deepergcn(columns: Columns, config: BackboneConfig) -> nn.Module:
 
 def _basic(kind: Any, columns: Columns, config: BackboneConfig, **options: Any) -> nn.Module:
     """A model whose constructor takes its arguments as PyG's BasicGNN does."""
+    if config.norm not in (None, "none"):
+        options["norm"] = config.norm
     model: nn.Module = kind(
         columns.features,
         config.hidden,
@@ -98,13 +100,15 @@ def _basic(kind: Any, columns: Columns, config: BackboneConfig, **options: Any) 
     return model
 
 
-_TWO_WIDE_LAYERS = BackboneConfig(hidden=512, layers=2, dropout=0.5)
+_TWO_WIDE_LAYERS = BackboneConfig(hidden=512, layers=2, dropout=0.5, norm="none")
 
 BACKBONES: dict[str, Backbone] = {
     "gcn": Backbone(_gcn, _TWO_WIDE_LAYERS),
     "gin": Backbone(_gin, _TWO_WIDE_LAYERS),
     "gat": Backbone(
-        _gat, BackboneConfig(hidden=64, layers=2, dropout=0.6, heads=8), edge_features=True
+        _gat,
+        BackboneConfig(hidden=64, layers=2, dropout=0.6, heads=8, norm="none"),
+        edge_features=True,
     ),
     "sage": Backbone(_sage, _TWO_WIDE_LAYERS),
     "deepergcn": Backbone(

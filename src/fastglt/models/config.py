@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -26,6 +28,12 @@ class BackboneConfig(BaseModel):
     )
     heads: int | None = Field(
         default=None, ge=1, description="attention heads, of gat only; default: 8"
+    )
+    norm: Literal["none", "batch_norm", "layer_norm"] | None = Field(
+        default=None,
+        description="norm after each conv but the last (gin: also within its MLPs), not of "
+        "deepergcn; default: none. gin sums over neighbours: where they are many, it wants "
+        "batch_norm",
     )
     embedding_dim: int | None = Field(
         default=None,
