@@ -42,14 +42,17 @@ def names(text: str) -> list[str]:
 
 
 def run_missing(
-    args: argparse.Namespace, keys: list[Key], compute: Callable[[Key], Result]
+    args: argparse.Namespace,
+    keys: list[Key],
+    compute: Callable[[Key], Result],
+    line: Callable[[Key, Result], str] = "{} {}".format,
 ) -> None:
-    """Compute and store the cells of this shard that are not finished yet."""
+    """Compute, store and print, as a line each, the cells of this shard that are not there yet."""
     torch.set_num_threads(args.threads)
     for key in pending(keys, args.out, args.shard):
         result = compute(key)
         append_cell(args.out, {"key": key, "result": result, "provenance": provenance()})
-        print(key, result, flush=True)
+        print(line(key, result), flush=True)
 
 
 def provenance() -> dict[str, Any]:

@@ -111,7 +111,7 @@ def _call(*arguments: str) -> tuple[dict[str, Any], int]:
 
 def run(args: argparse.Namespace) -> None:
     """Compute the missing cells."""
-    run_missing(args, all_keys(args), lambda key: run_cell(key, args))
+    run_missing(args, all_keys(args), lambda key: run_cell(key, args), _row)
 
 
 def summary(args: argparse.Namespace) -> None:
