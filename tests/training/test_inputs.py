@@ -61,7 +61,7 @@ def test_gcn_computes_with_both():
     data = _sparse_graph()
     sparse = with_sparse_inputs(build("gcn", data), data, TASK)
     assert sparse.x.layout == torch.sparse_csr
-    assert sparse[ADJACENCY].layout == torch.sparse_csr
+    assert sparse[ADJACENCY].matrix.layout == torch.sparse_csr
     assert torch.equal(sparse.edge_index, data.edge_index)
     assert torch.equal(sparse.x.to_dense(), data.x)
 
@@ -110,7 +110,7 @@ class _Passing(_OwnCall):
     passes_adjacency = True
 
     def call(self, model, data):
-        return model(data.x, data.get(ADJACENCY, data.edge_index))
+        return model(data.x, data[ADJACENCY].matrix if ADJACENCY in data else data.edge_index)
 
 
 @pytest.mark.parametrize("task", [_OwnCall(), _Passing()])
@@ -174,7 +174,7 @@ def test_edge_weights_count_as_much_as_before(name):
 def test_the_adjacency_matrix_points_from_source_to_target():
     data = graph(12, average_degree=2.0)
     data.edge_index = data.edge_index[:, ::2]
-    dense = with_adjacency(data)[ADJACENCY].to_dense()
+    dense = with_adjacency(data)[ADJACENCY].matrix.to_dense()
     expected = torch.zeros(12, 12)
     expected[data.edge_index[1], data.edge_index[0]] = 1
     assert torch.equal(dense, expected)
@@ -185,8 +185,8 @@ def test_a_kept_view_has_the_kept_edges_in_both_forms():
     keep = torch.arange(data.num_edges) % 2 == 0
     view = kept_view(data, keep)
     assert torch.equal(view.edge_index, data.edge_index[:, keep])
-    rebuilt = with_adjacency(view)[ADJACENCY].to_dense()
-    assert torch.equal(view[ADJACENCY].to_dense(), rebuilt)
+    rebuilt = with_adjacency(view)[ADJACENCY].matrix.to_dense()
+    assert torch.equal(view[ADJACENCY].matrix.to_dense(), rebuilt)
     assert int(rebuilt.sum()) == int(keep.sum())
     assert view.num_nodes == 30
 

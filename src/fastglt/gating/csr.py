@@ -50,7 +50,7 @@ def supports_csr_messages(model: nn.Module) -> bool:
     subclasses of them, with sum or mean aggregation and without message hooks.
     """
     convs = [module for module in model.modules() if isinstance(module, MessagePassing)]
-    return bool(convs) and all(_is_supported(conv) for conv in convs)
+    return bool(convs) and all(has_csr_messages(conv) for conv in convs)
 
 
 @contextmanager
@@ -194,7 +194,8 @@ def _num_targets(size: Any, source: Tensor, target: Tensor | None) -> int:
     return source.size(0) if target is None else target.size(0)
 
 
-def _is_supported(conv: MessagePassing) -> bool:
+def has_csr_messages(conv: MessagePassing) -> bool:
+    """Whether a conv's aggregate is a sparse product, as :func:`csr_messages` says."""
     hooks = [
         getattr(conv, f"_{step}_forward_{kind}")
         for step in ("propagate", "message", "aggregate", "message_and_aggregate")

@@ -15,6 +15,7 @@ from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
 from fastglt.search.regularizers import gate_penalty
 from fastglt.settings import Settings
+from fastglt.training.dropout import fast_dropout
 from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.loop import make_optimizer, predict, train_step
 from fastglt.training.seeding import seeded
@@ -77,7 +78,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
     epochs = 0 if context.pretrained else settings.pretrain_epochs
     if epochs:
         context.callback.on_phase_start("pretrain", epochs)
-    with seeded(settings.seed):
+    with seeded(settings.seed), fast_dropout(context.model):
         for epoch in range(1, epochs + 1):
             for _ in range(task.num_batches(data)):
                 _train(context, optimizer, data, gate, full, f"pretrain epoch {epoch}")
@@ -104,7 +105,7 @@ def denoise(run: SearchRun) -> None:
     """Train on the kept graph and swap, until the denoiser's steps are done."""
     context, denoiser = run.context, run.denoiser
     context.callback.on_phase_start("denoise", denoiser.steps)
-    with seeded(context.settings.seed + 1):
+    with seeded(context.settings.seed + 1), fast_dropout(context.model):
         for step in range(1, denoiser.steps + 1):
             where = f"denoise step {step}"
             _train(context, run.optimizer, denoiser.data, run.gate, denoiser.edge_mask, where)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import MessagePassing
-from torch_geometric.utils import to_torch_csr_tensor
 
 from fastglt._csr import ignore_csr_warnings
 from fastglt.gating import keep_edges, takes_edge_attr
+from fastglt.training.known_graph import KnownGraph
 from fastglt.training.task import ADJACENCY, Task
 
 MAX_DENSITY = 0.05
@@ -67,16 +67,12 @@ def with_sparse_features(data: Data) -> Data:
 
 
 def with_adjacency(data: Data) -> Data:
-    """``data`` with the transposed adjacency matrix of its edges under :data:`ADJACENCY`.
+    """``data`` with a :class:`KnownGraph` under :data:`ADJACENCY`.
 
-    The matrix is CSR, ``[num_nodes, num_nodes]``; :meth:`Task.forward` prefers it.
+    :meth:`Task.call` prefers its matrix to ``edge_index``.
     """
     result = copy.copy(data)
-    size = (data.num_nodes, data.num_nodes)
-    with ignore_csr_warnings():
-        result[ADJACENCY] = to_torch_csr_tensor(
-            data.edge_index.flip(0), data.get("edge_weight"), size=size
-        )
+    result[ADJACENCY] = KnownGraph(data)
     return result
 
 

@@ -14,6 +14,7 @@ from fastglt.errors import InputError, NonFiniteLossError
 from fastglt.gating import WeightGate
 from fastglt.masks import WeightMask
 from fastglt.training.callback import Callback
+from fastglt.training.dropout import fast_dropout
 from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.seeding import seeded
 from fastglt.training.task import Task
@@ -219,7 +220,7 @@ def fit(
     best, epoch = _Best(), 0
     generator = torch.Generator().manual_seed(seed)
     callback.on_phase_start(phase, config.epochs)
-    with seeded(seed):
+    with seeded(seed), fast_dropout(model):
         for epoch in range(1, config.epochs + 1):
             model.train()
             for _ in range(task.num_batches(data)):

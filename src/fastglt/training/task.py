@@ -30,7 +30,7 @@ from fastglt.gating import (
 )
 
 ADJACENCY = "csr_adj_t"
-"""Where :mod:`fastglt.training.inputs` puts the adjacency matrix of a graph."""
+"""Where :mod:`fastglt.training.inputs` puts what is kept of a graph between forward passes."""
 Split = Literal["train", "val", "test"]
 LARGE = 200_000
 """Above so many edges it pays to sort them for the sake of gated sparse products."""
@@ -68,8 +68,8 @@ class Task(ABC):
         passes_edge_weight: Whether :meth:`call` hands ``data.edge_weight`` to the model if it is
             there. A subclass with a :meth:`call` of its own has to say so; otherwise gates act on
             the finished messages, which no model can miss.
-        passes_adjacency: Whether :meth:`call` hands the matrix ``data[ADJACENCY]`` to the model if
-            it is there. A subclass with a :meth:`call` of its own has to say so.
+        passes_adjacency: Whether :meth:`call` hands ``data[ADJACENCY].matrix`` to the model if it
+            is there. A subclass with a :meth:`call` of its own has to say so.
     """
 
     name: ClassVar[str] = "custom"
@@ -101,7 +101,9 @@ class Task(ABC):
         named = self.keywords(model, data)
         out: Tensor
         if ADJACENCY in data:
-            out = model(data.get("x"), data[ADJACENCY], **named)
+            known = data[ADJACENCY]
+            with known.known_to(model):
+                out = model(data.get("x"), known.matrix, **named)
             return out
         if data.get("edge_weight") is not None and accepts_keyword(model, "edge_weight"):
             named["edge_weight"] = data.edge_weight

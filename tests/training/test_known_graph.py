@@ -1,0 +1,141 @@
+"""What is kept of a graph between forward passes changes no output and no gradient."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch_geometric.data import Data
+from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphConv, SAGEConv
+
+from fastglt.training import known_graph
+from fastglt.training.known_graph import KnownGraph
+
+N, F = 12, 5
+CONVS = {
+    "gcn": GCNConv,
+    "gcn-improved": lambda i, o: GCNConv(i, o, improved=True, bias=False),
+    "gcn-no-loops": lambda i, o: GCNConv(i, o, add_self_loops=False),
+    "gcn-plain": lambda i, o: GCNConv(i, o, normalize=False),
+    "gin": lambda i, o: GINConv(nn.Linear(i, o), train_eps=True),
+    "sage-mean": SAGEConv,
+    "sage-sum": lambda i, o: SAGEConv(i, o, aggr="sum", project=True),
+    "sage-max": lambda i, o: SAGEConv(i, o, aggr="max"),
+    "graph": GraphConv,
+    "graph-mean": lambda i, o: GraphConv(i, o, aggr="mean"),
+}
+WEIGHTED = {"gcn", "gcn-improved", "gcn-no-loops", "gcn-plain", "graph", "graph-mean"}
+
+
+class TwoLayers(nn.Module):
+    """Two convs with something in between; edges and their weights go to both."""
+
+    def __init__(self, make, hidden):
+        super().__init__()
+        self.convs = nn.ModuleList([make(F, hidden), make(hidden, 3)])
+
+    def forward(self, x, edges, weight=None):
+        named = {} if weight is None else {"edge_weight": weight}
+        return self.convs[1](self.convs[0](x, edges, **named).tanh(), edges, **named)
+
+
+def graph(loops, weighted):
+    generator = torch.Generator().manual_seed(0)
+    edge_index = torch.randint(N, (2, 40), generator=generator)
+    edge_index = edge_index[:, edge_index[0] != edge_index[1]]
+    if loops:
+        edge_index = torch.cat([edge_index, torch.tensor([[1, 4, 4], [1, 4, 4]])[:, :loops]], 1)
+    data = Data(x=torch.randn(N, F, generator=generator).double(), edge_index=edge_index)
+    if weighted:
+        data.edge_weight = torch.rand(edge_index.size(1), generator=generator).double() + 0.5
+    return data
+
+
+def gradients(model, out):
+    return torch.autograd.grad(out.square().sum(), list(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("name", "loops", "weighted", "hidden"),
+    [
+        case
+        for case in itertools.product(CONVS, [0, 2], [False, True], [2, 9])
+        if not case[2] or case[0] in WEIGHTED
+    ],
+)
+def test_outputs_and_gradients_are_those_of_the_edges(name, loops, weighted, hidden):
+    torch.manual_seed(1)
+    model = TwoLayers(CONVS[name], hidden).double()
+    data = graph(loops, weighted)
+    known = KnownGraph(data)
+    plain = model(data.x, data.edge_index, data.get("edge_weight"))
+    for _ in range(2):  # the second time with what the first has kept
+        with known.known_to(model):
+            out = model(data.x, known.matrix if name != "sage-max" else data.edge_index)
+        torch.testing.assert_close(out, plain, rtol=1e-10, atol=1e-10)
+        for actual, expected in zip(gradients(model, out), gradients(model, plain), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+        plain = model(data.x, data.edge_index, data.get("edge_weight"))
+
+
+def counted(monkeypatch):
+    calls = []
+    multiply = known_graph._multiply
+
+    def count(matrix, x):
+        calls.append(tuple(x.shape))
+        return multiply(matrix, x)
+
+    monkeypatch.setattr(known_graph, "_multiply", count)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin", "sage-mean", "graph"])
+def test_raw_features_are_aggregated_once(name, monkeypatch):
+    calls = counted(monkeypatch)
+    data, model = graph(0, False), TwoLayers(CONVS[name], 8).double()
+    known = KnownGraph(data)
+    with known.known_to(model):
+        for _ in range(3):
+            model(data.x, known.matrix)
+    assert calls.count((N, F)) == 1
+    assert len(calls) == 1 + 3
+
+
+def test_other_features_are_never_mistaken_for_the_kept_ones():
+    data, model = graph(0, False), TwoLayers(CONVS["gcn"], 8).double()
+    known = KnownGraph(data)
+    other = torch.randn_like(data.x)
+    with known.known_to(model):
+        model(data.x, known.matrix)
+        out = model(other, known.matrix)
+    torch.testing.assert_close(out, model(other, data.edge_index))
+
+
+def test_other_edges_are_left_to_the_conv():
+    data, model = graph(0, False), TwoLayers(CONVS["gcn"], 8).double()
+    fewer = data.edge_index[:, :7]
+    with KnownGraph(data).known_to(model):
+        out = model(data.x, fewer)
+    torch.testing.assert_close(out, model(data.x, fewer))
+
+
+def test_features_that_want_a_gradient_get_it():
+    data, model = graph(0, False), TwoLayers(CONVS["gcn"], 8).double()
+    data.x.requires_grad_()
+    known = KnownGraph(data)
+    with known.known_to(model):
+        out = model(data.x, known.matrix)
+    (actual,) = torch.autograd.grad(out.sum(), data.x)
+    (expected,) = torch.autograd.grad(model(data.x, data.edge_index).sum(), data.x)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_the_model_is_left_as_it_was_found():
+    data, model = graph(0, False), nn.ModuleList([GCNConv(F, 2), SAGEConv(F, 2), GATConv(F, 2)])
+    before = [set(vars(module)) for module in model.modules()]
+    with pytest.raises(ZeroDivisionError), KnownGraph(data).known_to(model):
+        raise ZeroDivisionError
+    assert [set(vars(module)) for module in model.modules()] == before
