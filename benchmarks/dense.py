@@ -117,7 +117,9 @@ def summary(args: argparse.Namespace) -> None:
             continue
         val, test = ([100 * row[split] for row in rows] for split in ("val", "test"))
         mean = statistics.mean(test)
-        verdict = "within" if published.low <= mean <= published.high else "outside"
+        verdict = (
+            "below" if mean < published.low else "above" if mean > published.high else "within"
+        )
         print(
             f"{dataset:9} {model:10} {rows[0]['metric']:8} n={len(rows)} "
             f"val {statistics.mean(val):5.1f} test {mean:5.1f} (from {min(test):.1f} to "
