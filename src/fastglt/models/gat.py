@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.nn import GAT
 
 
@@ -26,17 +25,17 @@ class InputDropoutGAT(GAT):  # type: ignore[misc]
             args: As PyG's.
             kwargs: As PyG's, for example ``edge_attr``.
         """
-        x = _dropout(x, self.dropout.p, self.training)
+        x = _dropped(x, self.dropout)
         out: Tensor = super().forward(x, edge_index, *args, **kwargs)
         return out
 
 
-def _dropout(x: Tensor, p: float, training: bool) -> Tensor:
+def _dropped(x: Tensor, dropout: nn.Dropout) -> Tensor:
     if x.layout != torch.sparse_csr:
-        return F.dropout(x, p, training)
-    if not training:
+        dropped: Tensor = dropout(x)
+        return dropped
+    if not dropout.training:
         return x
     # What is zero stays zero, dropped or not.
-    values = F.dropout(x.values(), p, training)
     indices = x.crow_indices(), x.col_indices()
-    return torch.sparse_csr_tensor(*indices, values, x.shape, check_invariants=False)
+    return torch.sparse_csr_tensor(*indices, dropout(x.values()), x.shape, check_invariants=False)
