@@ -150,7 +150,9 @@ def _tensors(roots: tuple[object, ...]) -> list[Tensor]:
         if id(item) in seen or isinstance(item, _OPAQUE):
             continue
         seen.add(id(item))
-        if isinstance(item, Tensor):
+        if isinstance(item, Tensor) and item.layout == torch.sparse_csr:
+            waiting.extend((item.crow_indices(), item.col_indices(), item.values()))
+        elif isinstance(item, Tensor):
             found.append(item)
         elif item.__class__.__module__.split(".")[0] in {"fastglt", "torch_geometric", "builtins"}:
             waiting.extend(gc.get_referents(item))
