@@ -32,6 +32,12 @@ from fastglt.ticket.edge_rule import KEEP, degree_rule, kept_by_rule
 from fastglt.training.callback import Callback
 from fastglt.training.inputs import kept_view, with_sparse_inputs
 from fastglt.training.loop import Fit, FitConfig, clone_state, fit, initial_state, predict
+from fastglt.training.probe import (
+    check_follows_edges,
+    check_training_output,
+    check_uses_edge_weight,
+    forward_errors,
+)
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY, Task
 from fastglt.training.teacher import Objective, Teacher
@@ -72,10 +78,13 @@ class Finder:
         # which they cannot be copied.
         self.untrained = copy.deepcopy(self.model)
         self.init_state = clone_state(self.model) if init is None else initial_state(model, init)
-        check_call(self.model, task, whole, num_outputs)
+        with forward_errors():
+            check_call(self.model, task, whole, num_outputs)
+        check_training_output(self.untrained, whole, task, num_outputs)
+        ignores_edges = self._check_edges(whole)
         self.views = self._views(whole)
         self.groups = EdgeGroups.of(self.views.search)
-        self.notes = self._notes()
+        self.notes = self._notes() + ignores_edges
         weights = prunable_weights(self.model, settings.include, settings.exclude)
         check_budgets(weights, self.groups, settings)
         self.edge_rule = self._edge_rule()
@@ -117,10 +126,20 @@ class Finder:
 
     def _own_copy(self, model: nn.Module, data: Data) -> nn.Module:
         result = copy.deepcopy(model)
-        with seeded(self.settings.seed):
+        with seeded(self.settings.seed), forward_errors():
             initialize_lazy(result, lambda lazy: self.task.forward(lazy, data))
         check_model(result, self.settings.include, self.settings.exclude)
         return result
+
+    def _check_edges(self, whole: Data) -> list[str]:
+        """Refuse a model that does not go by the edges that it is called with; notes on others."""
+        settings = self.settings
+        if settings.edge_values == "learned":
+            check_uses_edge_weight(self.untrained, whole, self.task)
+        if settings.edge_sparsity == 0 and not settings.inductive:
+            return []
+        note = check_follows_edges(self.untrained, whole, self.task)
+        return [] if note is None else [note]
 
     def _views(self, whole: Data) -> Views:
         if not self.settings.inductive:

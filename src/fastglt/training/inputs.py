@@ -99,6 +99,11 @@ def kept_view(data: Data, keep: Tensor) -> Data:
     return with_adjacency(keep_edges(plain, keep))
 
 
+def probed(data: Data) -> Data:
+    """``data`` with at most :data:`PROBED_EDGES` random edges and all self-loops."""
+    return kept_view(data, _probed_edges(data))
+
+
 def _probed_edges(data: Data) -> Tensor:
     """``[num_edges]`` mask of at most :data:`PROBED_EDGES` random edges and all self-loops."""
     edge_index = data.edge_index
