@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
+from torch import nn
 from torch_geometric.utils import to_torch_csr_tensor
 
 from fastglt.errors import InputError, UnknownNameError
 from fastglt.models import BACKBONES, BackboneConfig, build_model, resolve_config
-from fastglt.models.gat import _dropout
+from fastglt.models.gat import _dropped
 from fastglt.training.seeding import seeded
 from helpers import graph
 
@@ -70,12 +71,12 @@ def test_sparse_features_give_the_same_outputs_and_can_be_trained_on(name):
 
 def test_dropout_of_sparse_features_is_dropout_of_their_values():
     x = torch.eye(400).to_sparse_csr()
-    dropped = _dropout(x, 0.25, training=True)
+    dropped = _dropped(x, nn.Dropout(0.25))
     values = dropped.values()
     assert torch.equal(dropped.col_indices(), x.col_indices())
     assert set(values.tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
     assert 0.15 < float((values == 0).float().mean()) < 0.35
-    assert _dropout(x, 0.25, training=False) is x
+    assert _dropped(x, nn.Dropout(0.25).eval()) is x
 
 
 def test_gat_drops_input_features_in_training_only():
