@@ -336,6 +336,55 @@ def test_a_graph_with_edge_weights_works(name, preset):
     assert ticket.metrics["val_ticket"] == pytest.approx(accuracy)
 
 
+@pytest.mark.parametrize("name", ["sage", "gat", "plain"])
+def test_edge_weights_that_the_model_does_not_take_are_noted(name):
+    data = graph()
+    data.edge_weight = torch.full((data.num_edges,), 0.5)
+    (note,) = find(data, name).metrics["notes"]
+    assert note.startswith("data.edge_weight was not used")
+
+
+def test_edge_weights_that_are_used_are_not_noted():
+    class Own(fastglt.training.tasks.NodeClassification):
+        def call(self, model, data):
+            return model(data.x, data.edge_index) * data.edge_weight.mean()
+
+    data = graph()
+    data.edge_weight = torch.full((data.num_edges,), 0.5)
+    assert find(data, "gcn").metrics["notes"] == []
+    assert find(data, "sage", task=Own()).metrics["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("edge_index", "message"),
+    [
+        (torch.arange(90).repeat(2, 1), "no edges to prune"),
+        (torch.empty(2, 0, dtype=torch.long), "no edges to prune"),
+        (torch.tensor([[0, 1], [1, 0]]), "0.29 of 1 prunable pairs of opposite edges is less"),
+        (torch.tensor([[0, 1], [1, 2]]), "0.29 of 2 prunable edges is less than one"),
+    ],
+)
+def test_an_edge_budget_that_removes_nothing_is_noted(edge_index, message):
+    (note,) = find(with_edges(graph(), edge_index)).metrics["notes"]
+    assert note.startswith("no edge was pruned: ")
+    assert message in note
+
+
+def test_a_ticket_of_nothing_is_noted():
+    (note,) = find(edge_sparsity=0.0, weight_sparsity=0.0).metrics["notes"]
+    assert note.startswith("no sparsity was asked for")
+    assert find(edge_sparsity=0.0).metrics["notes"] == []
+
+
+@pytest.mark.parametrize("inductive", [False, True])
+def test_pruned_and_prunable_edges_are_counted(inductive):
+    metrics = find(with_loops(graph(), torch.tensor([3])), inductive=inductive).metrics
+    assert (metrics["edges_prunable"] < 540) == inductive
+    assert metrics["edges_pruned"] == metrics["edges_dense"] - metrics["edges_ticket"]
+    pairs = metrics["edges_prunable"] // 2
+    assert metrics["edges_pruned"] == 2 * num_removed(pairs, 0.29)
+
+
 def test_a_graph_without_edges_can_lose_weights():
     data = with_edges(graph(), torch.empty(2, 0, dtype=torch.long))
     ticket = find(data, edge_sparsity=0.0)

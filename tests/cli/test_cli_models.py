@@ -104,7 +104,11 @@ def test_an_inductive_search(rule, find, cli, tmp_path):
     outcome = find("--inductive", "--holdout=0.3", f"--edge-rule={rule}", "--json=r.json", *BUDGET)
     assert outcome.err == ""
     assert json.loads((tmp_path / "r.json").read_text())["inductive"] is True
-    settings = Ticket.load(tmp_path / FILE).settings
+    found = Ticket.load(tmp_path / FILE)
+    settings, pruned = found.settings, found.metrics["edges_pruned"]
+    counts = f"prunable edges ({pruned} of {found.metrics['edges_prunable']}) and"
+    assert counts in outcome.out
+    assert counts in cli("show", FILE).out
     assert (settings["inductive"], settings["holdout"], settings["edge_rule"]) == (True, 0.3, rule)
     assert agrees(cli) is True
 

@@ -143,6 +143,17 @@ def test_what_a_model_of_ones_own_does_not_have(options, message, cli, tmp_path)
     assert not (tmp_path / FILE).exists()
 
 
+def test_what_a_model_of_ones_own_raises_when_it_is_called(cli, tmp_path):
+    own_inputs.model(tmp_path / "net.py")
+    text = (tmp_path / "net.py").read_text(encoding="utf-8")
+    (tmp_path / "net.py").write_text(text.replace("self.last(", "self.lost("), encoding="utf-8")
+    outcome = cli("find", "--dataset=cora", "--model=net.py:build", *OWN)
+    assert outcome.code == 2
+    assert "the model's forward raised AttributeError: 'Net' object has no attri" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / FILE).exists()
+
+
 @pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "hits@5"])
 def test_link_prediction(metric, found, agreeing, tmp_path):
     own_inputs.links(tmp_path / "pairs.npz")

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.api.checks import check_budgets, check_call, check_model_fits, check_settings
-from fastglt.api.metrics import Dense, accuracy_metrics, cost_metrics, search_metrics
+from fastglt.api.metrics import (
+    Dense,
+    accuracy_metrics,
+    cost_metrics,
+    input_notes,
+    search_metrics,
+)
 from fastglt.api.views import Views, inductive, transductive
 from fastglt.data.forms import to_edge_index
 from fastglt.gating import (
@@ -152,11 +158,12 @@ class Finder:
         return Views(self._sparse(whole), train, search, views.edges)
 
     def _notes(self) -> list[str]:
+        notes = input_notes(self.model, self.plain, self.task, self.settings, self.groups)
         note = self.groups.note
         if note is None or self.settings.edge_sparsity == 0:
-            return []
+            return notes
         warnings.warn(note, UserWarning, stacklevel=4)
-        return [note]
+        return [note, *notes]
 
     def _sparse(self, data: Data) -> Data:
         if not self.settings.sparse_inputs:

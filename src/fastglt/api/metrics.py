@@ -11,7 +11,10 @@ from torch_geometric.data import Data
 
 from fastglt.api.macs import macs_on
 from fastglt.cost import num_parameters
+from fastglt.gating import accepts_keyword
+from fastglt.masks import SELF_LOOP, EdgeGroups, num_removed
 from fastglt.search.base import SearchResult
+from fastglt.settings import Settings
 from fastglt.training.loop import Fit
 from fastglt.training.task import Task
 
@@ -81,8 +84,44 @@ def cost_metrics(
 
 
 def search_metrics(result: SearchResult) -> dict[str, Any]:
-    """Sparsities achieved, and what the search method itself reports."""
+    """Sparsities achieved, of how many edges, and what the search method itself reports."""
+    mask = result.edge_mask
     return {
-        "edge_sparsity": result.edge_mask.sparsity,
+        "edge_sparsity": mask.sparsity,
         "weight_sparsity": result.weight_mask.sparsity,
+        "edges_prunable": int((mask.groups.index != SELF_LOOP).sum()),
+        "edges_pruned": int((~mask.edges).sum()),
     } | result.metrics
+
+
+def input_notes(
+    model: nn.Module, data: Data, task: Task, settings: Settings, groups: EdgeGroups
+) -> list[str]:
+    """What of the graph or the budgets has no effect, one sentence each.
+
+    Args:
+        model: The model.
+        data: The whole graph.
+        task: Calls the model.
+        settings: All settings.
+        groups: The edge groups that can be pruned.
+    """
+    notes = []
+    if settings.edge_sparsity == settings.weight_sparsity == 0:
+        notes.append(
+            "no sparsity was asked for (edge_sparsity and weight_sparsity are 0), so nothing was "
+            "pruned"
+        )
+    if settings.edge_sparsity > 0 and num_removed(groups.num_groups, settings.edge_sparsity) == 0:
+        notes.append(f"no edge was pruned: {_why_none(groups, settings.edge_sparsity)}")
+    takes_weight = not task.passes_edge_weight or accepts_keyword(model, "edge_weight")
+    if data.get("edge_weight") is not None and not takes_weight:
+        notes.append("data.edge_weight was not used: the model's forward does not take edge_weight")
+    return notes
+
+
+def _why_none(groups: EdgeGroups, sparsity: float) -> str:
+    if groups.num_groups == 0:
+        return "the graph has no edges to prune (self-loops are always kept)"
+    kind = "pairs of opposite edges" if groups.undirected else "edges"
+    return f"edge_sparsity {sparsity} of {groups.num_groups} prunable {kind} is less than one"

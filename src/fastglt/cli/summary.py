@@ -21,6 +21,7 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("MACs", "macs", formats.large),
 )
 _STAGES = ("dense", "teacher", "search", "retrain", "total")
+_PRUNABLE = ("edges_pruned", "edges_prunable")
 _TRAINED = ("dense", "teacher", "search", "retrain")
 
 
@@ -86,9 +87,13 @@ def result(ticket: Ticket) -> dict[str, Any]:
 
 
 def removed(ticket: Ticket) -> str:
-    """One line with the sparsities achieved."""
+    """One line with the sparsities achieved, and of how many edges if the search saw but a part."""
+    metrics, counts = ticket.metrics, ""
+    if ticket.settings.get("inductive") and _are_numbers(metrics, _PRUNABLE):
+        pruned, prunable = (formats.count(metrics[name]) for name in _PRUNABLE)
+        counts = f" ({pruned} of {prunable})"
     return (
-        f"removed {formats.percent(ticket.edge_sparsity)} of the prunable edges and "
+        f"removed {formats.percent(ticket.edge_sparsity)} of the prunable edges{counts} and "
         f"{formats.percent(ticket.weight_sparsity)} of the prunable weights"
     )
 
