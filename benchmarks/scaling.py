@@ -117,6 +117,7 @@ def measure(key: Key) -> Result:
         _timed(seconds, "influence", lambda: event(influence))
         _timed(seconds, "epoch", epoch)
         _timed(seconds, "gradient", lambda: event(gradient))
+    epoch()
     held = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in _tensors((denoiser,))

@@ -47,21 +47,25 @@ class KnownGraph:
 
     Args:
         data: The graph; its edges, weights and features must not be changed in place.
-
-    Attributes:
-        matrix: The transposed adjacency matrix, CSR ``[num_nodes, num_nodes]``: what a model is
-            called with instead of ``edge_index``.
     """
 
     def __init__(self, data: Data) -> None:
-        num_nodes = data.num_nodes
-        with ignore_csr_warnings():
-            self.matrix: Tensor = to_torch_csr_tensor(
-                data.edge_index.flip(0), data.get("edge_weight"), size=(num_nodes, num_nodes)
-            )
         self._data = copy.copy(data)
         self._products: dict[Kind, Product] = {}
         self._aggregates: dict[Kind, Tensor] = {}
+
+    @functools.cached_property
+    def matrix(self) -> Tensor:
+        """The transposed adjacency matrix, CSR ``[num_nodes, num_nodes]``.
+
+        This is what a model is called with instead of ``edge_index``.
+        """
+        data, num_nodes = self._data, self._data.num_nodes
+        with ignore_csr_warnings():
+            matrix: Tensor = to_torch_csr_tensor(
+                data.edge_index.flip(0), data.get("edge_weight"), size=(num_nodes, num_nodes)
+            )
+        return matrix
 
     @contextmanager
     def known_to(self, model: nn.Module) -> Iterator[None]:
@@ -156,23 +160,23 @@ class Product:
     """
 
     def __init__(self, adjacency: Adjacency, values: Tensor) -> None:
-        self._adjacency = adjacency
-        self._values = values
+        self.matrix = adjacency.by_target.matrix(values)
+        self._source: tuple[Adjacency, Tensor] | None = (adjacency, values)
+        self._transposed: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """``A @ x``, ``[n, channels]``; differentiable in ``x``."""
         out: Tensor = _Apply.apply(x, self)  # type: ignore[no-untyped-call]
         return out
 
-    @functools.cached_property
-    def matrix(self) -> Tensor:
-        """CSR, rows are targets."""
-        return self._adjacency.by_target.matrix(self._values)
-
-    @functools.cached_property
+    @property
     def transposed(self) -> Tensor:
-        """CSR, rows are sources."""
-        return self._adjacency.by_source.matrix(self._values)
+        """``A.T``, CSR; what it was made of is given up then."""
+        if self._source is not None:
+            adjacency, values = self._source
+            self._transposed, self._source = adjacency.by_source.matrix(values), None
+        assert self._transposed is not None
+        return self._transposed
 
 
 class _Apply(torch.autograd.Function):
