@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch_geometric.data import Data
 
 from fastglt.errors import BudgetError, GraphError
 from fastglt.masks import (
@@ -223,6 +224,22 @@ def test_a_graph_is_undirected_if_both_directions_carry_the_same_attributes(case
         assert torch.equal(groups.ends, bare.ends)
     else:
         assert torch.equal(groups.ends, edge_index[:, edge_index[0] != edge_index[1]])
+
+
+def test_opposite_edges_of_different_type_are_no_pair():
+    edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+    data = Data(edge_index=edge_index, edge_type=torch.tensor([5, 5, 2, 3]), num_nodes=3)
+    groups = EdgeGroups.of(data)
+    assert not groups.undirected
+    assert groups.note.startswith("treated as directed: edge_type differs")
+    data.edge_type[3] = 2
+    assert EdgeGroups.of(data).undirected
+
+
+@pytest.mark.parametrize("edge_type", ["cites", torch.tensor(1), torch.tensor([1, 2])])
+def test_a_type_that_is_not_one_an_edge_does_not_count(edge_type):
+    edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+    assert EdgeGroups.of(Data(edge_index=edge_index, edge_type=edge_type, num_nodes=3)).undirected
 
 
 def test_the_note_names_the_attribute_and_the_pair_that_disagree():

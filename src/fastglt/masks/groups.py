@@ -41,9 +41,18 @@ class EdgeGroups:
 
     @classmethod
     def of(cls, data: Data) -> EdgeGroups:
-        """The edge groups of a graph, see :meth:`from_edge_index`."""
+        """The edge groups of a graph, see :meth:`from_edge_index`.
+
+        An ``edge_type`` that is no tensor with one row an edge is not looked at.
+        """
+        edge_type = data.get("edge_type")
+        is_of_edges = isinstance(edge_type, Tensor) and edge_type.shape[:1] == (data.num_edges,)
         return cls.from_edge_index(
-            data.edge_index, data.num_nodes, data.get("edge_weight"), data.get("edge_attr")
+            data.edge_index,
+            data.num_nodes,
+            data.get("edge_weight"),
+            data.get("edge_attr"),
+            edge_type if is_of_edges else None,
         )
 
     @classmethod
@@ -53,24 +62,30 @@ class EdgeGroups:
         num_nodes: int,
         edge_weight: Tensor | None = None,
         edge_attr: Tensor | None = None,
+        edge_type: Tensor | None = None,
     ) -> EdgeGroups:
         """Group the edges of a graph.
 
         The graph is undirected if every edge has its reverse, duplicates counted, with the same
-        weight and attributes. Where only these disagree, :attr:`note` says so.
+        weight, attributes and type. Where only these disagree, :attr:`note` says so.
 
         Args:
             edge_index: ``[2, num_edges]`` int64.
             num_nodes: Number of nodes.
             edge_weight: ``[num_edges]`` or ``[num_edges, 1]``.
             edge_attr: ``[num_edges]`` or ``[num_edges, ...]``.
+            edge_type: ``[num_edges]`` or ``[num_edges, ...]``.
 
         Raises:
-            GraphError: If weights or attributes are not one an edge, or nodes or edges are 2**31
+            GraphError: If weights, attributes or types are not one an edge, or nodes or edges are 2**31
                 or more.
         """
         _check_size(num_nodes, edge_index.size(1))
-        attributes = {"edge_weight": edge_weight, "edge_attr": edge_attr}
+        attributes = {
+            "edge_weight": edge_weight,
+            "edge_attr": edge_attr,
+            "edge_type": edge_type,
+        }
         given = {name: values for name, values in attributes.items() if values is not None}
         for name, values in given.items():
             if values.dim() == 0 or values.size(0) != edge_index.size(1):
