@@ -540,13 +540,25 @@ def test_models_that_cannot_be_searched_are_refused():
         find(model=nn.Identity())
 
 
-def test_a_loss_that_explodes_names_phase_epoch_and_setting():
+def test_an_output_that_is_not_finite_from_the_start_is_no_matter_of_the_learning_rate():
     data = graph()
     model = build("gcn", data)
     with torch.no_grad():
         model.convs[1].lin.weight.fill_(math.inf)
-    with pytest.raises(NonFiniteLossError, match=r"dense epoch 1 with lr=0.01"):
+    with pytest.raises(NonFiniteLossError, match="dense epoch 1, before any weight was changed"):
         find(data, model)
+
+
+def test_negative_edge_weights_that_break_a_model_are_pointed_at():
+    data = graph()
+    data.edge_weight = torch.full((data.num_edges,), -3.0)
+    with pytest.raises(NonFiniteLossError, match="look for negative edge weights"):
+        find(data)
+
+
+def test_a_loss_that_explodes_names_phase_epoch_and_setting():
+    with pytest.raises(NonFiniteLossError, match=r"epoch \d+ with lr=1e\+30; try a lower lr"):
+        find(graph(), lr=1e30)
 
 
 def test_bad_input_is_found_before_any_training():

@@ -77,8 +77,8 @@ class EdgeGroups:
             edge_type: ``[num_edges]`` or ``[num_edges, ...]``.
 
         Raises:
-            GraphError: If weights, attributes or types are not one an edge, or nodes or edges are 2**31
-                or more.
+            GraphError: If weights, attributes or types are not one an edge, or nodes or edges are
+                2**31 or more.
         """
         _check_size(num_nodes, edge_index.size(1))
         attributes = {

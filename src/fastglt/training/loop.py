@@ -150,6 +150,13 @@ def train_step(optimizer: torch.optim.Optimizer, loss: Tensor, where: str) -> No
     """
     value = float(loss.detach())
     if not math.isfinite(value):
+        if not optimizer.state:
+            raise NonFiniteLossError(
+                f"the loss is {value} in {where}, before any weight was changed: with the weights "
+                "that it starts from, the model's output on this graph, or the task's loss of it, "
+                "is not finite; look for negative edge weights, which break GCN normalisation, and "
+                "for weights that are not finite"
+            )
         lr = optimizer.param_groups[0]["lr"]
         raise NonFiniteLossError(f"the loss is {value} in {where} with lr={lr}; try a lower lr")
     optimizer.zero_grad()
