@@ -109,6 +109,19 @@ def test_label_edges_make_it_link_prediction_without_features(tmp_path):
     assert loaded.data.num_nodes == N
 
 
+def test_links_that_are_repeated_are_so_in_the_file_too(tmp_path):
+    data = random_link_split(csbm(N, average_degree=6), val=0.1, test=0.1)
+    data.train_pos_edge_label_index = torch.cat(
+        [data.train_pos_edge_label_index, data.val_pos_edge_label_index], dim=1
+    )
+    save_npz(data, tmp_path / "leaky.npz")
+    with pytest.raises(GraphError, match=r"set data\.repeated_links = True"):
+        load_npz(tmp_path / "leaky.npz")
+    data.repeated_links = True
+    save_npz(data, tmp_path / "repeated.npz")
+    assert load_npz(tmp_path / "repeated.npz").data.repeated_links is True
+
+
 @st.composite
 def graphs(draw):
     data = csbm(N, average_degree=4, num_features=3, seed=draw(st.integers(0, 50)))
@@ -219,6 +232,7 @@ MISTAKES = [
         {**CSR, "edge_index": None, "adj_data": np.ones(5)},
         r"adj_data must have shape \[30\] \(got \[5\]\)",
     ),
+    ({"repeated_links": np.ones(1)}, r"must be one boolean \(got float64 of shape \[1\]\)"),
     ({"val_pos_edge_label_index": np.zeros((2, 3), int)}, "train_pos_edge_label_index is missing"),
 ]
 

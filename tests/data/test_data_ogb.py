@@ -83,6 +83,7 @@ def test_collab_keeps_weights_and_years_and_drops_positives_of_the_evaluation(tm
     loaded = load("ogbl-collab", root=root)
     data = loaded.data
     assert loaded.metric == "hits@50"
+    assert data.repeated_links
     assert validate(data, loaded.task) == 0
     # 24 pairs of which 4 are there twice; (0, 1) is a test positive and was there twice.
     assert (raw.num_edges, data.num_edges) == (2 * (N + 4), 2 * (N + 4 - 2))

@@ -117,6 +117,42 @@ def test_positives_of_the_evaluation_may_not_carry_messages(part, form, linked):
         validate(linked, "link-prediction")
 
 
+@pytest.mark.parametrize(
+    ("second", "first"),
+    [
+        ("val_pos", "train_pos"),
+        ("test_pos", "train_pos"),
+        ("test_pos", "val_pos"),
+        ("val_neg", "val_pos"),
+        ("test_neg", "test_pos"),
+    ],
+)
+def test_a_pair_has_one_split_and_one_label_whichever_way_it_is_written(second, first, linked):
+    first, second = (f"{name}_edge_label_index" for name in (first, second))
+    u, v = linked[second][:, 2].tolist()
+    linked[first] = torch.cat([linked[first], linked[second][:, 2:4].flip(0)], dim=1)
+    message = rf"data\.{second} must share no pair with data\.{first} \(got \({u}, {v}\) at col"
+    with pytest.raises(GraphError, match=message + "umn 2, 2 in all"):
+        validate(linked, "link-prediction")
+    linked.repeated_links = True
+    assert validate(linked, "link-prediction") == 0
+
+
+def test_a_pair_may_be_listed_in_both_directions_in_its_split(linked):
+    for key in LINK_KEYS:
+        linked[key] = torch.cat([linked[key], linked[key].flip(0)], dim=1)
+    assert validate(linked, "link-prediction") == 0
+
+
+def test_on_a_directed_graph_the_opposite_pair_is_another_one(linked):
+    linked.edge_index = linked.train_pos_edge_label_index
+    linked.val_neg_edge_label_index = linked.val_pos_edge_label_index.flip(0)
+    assert validate(linked, "link-prediction") == 0
+    linked.val_neg_edge_label_index = linked.val_pos_edge_label_index
+    with pytest.raises(GraphError, match=r"val_neg_edge_label_index must share no pair"):
+        validate(linked, "link-prediction")
+
+
 def test_on_a_directed_graph_the_opposite_edge_is_another_one(linked):
     linked.edge_index = linked.val_pos_edge_label_index.flip(0)
     assert validate(linked, "link-prediction") == 0

@@ -23,11 +23,15 @@ def _links(keep_every: int = 4) -> Data:
     train = one_way[:, part > 1]
     result = Data(x=data.x, edge_index=torch.cat([train, train.flip(0)], dim=1))
     result.train_pos_edge_label_index = train
+    joined = torch.zeros(90, 90, dtype=torch.bool)
+    joined[tuple(data.edge_index)] = True
+    absent = (~joined).nonzero().t()
     generator = torch.Generator().manual_seed(0)
     for split, rest in (("val", 0), ("test", 1)):
         result[f"{split}_pos_edge_label_index"] = one_way[:, part == rest]
-        size = (2, int((part == rest).sum()) + 3 * rest)
-        result[f"{split}_neg_edge_label_index"] = torch.randint(90, size, generator=generator)
+        size = (int((part == rest).sum()) + 3 * rest,)
+        drawn = torch.randint(absent.size(1), size, generator=generator)
+        result[f"{split}_neg_edge_label_index"] = absent[:, drawn]
     return result
 
 

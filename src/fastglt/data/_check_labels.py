@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
+from torch_geometric.utils import is_undirected
 
 from fastglt.data._checks import check_pairs, check_shape, tensor
 from fastglt.data.forms import message_edges
@@ -15,6 +16,8 @@ from fastglt.data.links import EVALUATION_POSITIVES, LINK_KEYS, pair_codes
 from fastglt.errors import GraphError
 
 _MASKS: Final = ("train_mask", "val_mask", "test_mask")
+_POSITIVES: Final = ("train_pos_edge_label_index", *EVALUATION_POSITIVES)
+_CONTRADICTIONS: Final = tuple((key, key.replace("pos", "neg")) for key in EVALUATION_POSITIVES)
 
 
 def check_masks(data: Data, size: int, what: str = "node") -> dict[str, Tensor]:
@@ -94,16 +97,19 @@ def check_multilabel(data: Data, size: int, masks: dict[str, Tensor], what: str 
 
 
 def check_links(data: Data, num_nodes: int) -> int:
-    """Check the label edges, and that no validation or test positive carries messages; return 0.
+    """Check the label edges, and that no validation or test positive is known; return 0.
 
     Raises:
-        GraphError: If one is missing, malformed, or a positive is a message edge.
+        GraphError: If one is missing or malformed, a validation or test positive is a message
+            edge, or (unless ``data.repeated_links``) a pair is positive in two splits or both
+            positive and negative in one.
     """
     for key in LINK_KEYS:
         check_pairs(key, tensor(data, key), num_nodes, "num_label_edges")
         if data[key].size(1) == 0:
             raise GraphError(f"data.{key} must hold at least one pair of nodes (got none)")
-    messages = pair_codes(message_edges(data), num_nodes)
+    edges = message_edges(data)
+    messages = pair_codes(edges, num_nodes)
     for key in EVALUATION_POSITIVES:
         pairs = data[key]
         # The direction in which a pair is written says nothing on an undirected graph, whose
@@ -116,7 +122,32 @@ def check_links(data: Data, num_nodes: int) -> int:
                 f"(got {tuple(pairs[:, column].tolist())} at column {column}, "
                 f"{seen.size(0)} in all); fastglt.data.links.remove_evaluation_edges takes them out"
             )
+    if not data.get("repeated_links"):
+        _check_distinct(data, num_nodes, is_undirected(edges, num_nodes=num_nodes))
     return 0
+
+
+def _check_distinct(data: Data, num_nodes: int, undirected: bool) -> None:
+    """Refuse a pair that is positive in two splits, or positive and negative in one."""
+    codes = {
+        key: pair_codes(data[key].sort(dim=0).values if undirected else data[key], num_nodes)
+        for key in LINK_KEYS
+    }
+    for first, second in (*combinations(_POSITIVES, 2), *_CONTRADICTIONS):
+        shared = torch.isin(codes[second], codes[first]).nonzero()
+        if shared.numel():
+            column = int(shared[0])
+            hint = (
+                "where nodes are linked again later, as in a split by time, set "
+                "data.repeated_links = True"
+                if second in _POSITIVES
+                else "draw negatives among the pairs without an edge"
+            )
+            raise GraphError(
+                f"data.{second} must share no pair with data.{first} "
+                f"(got {tuple(data[second][:, column].tolist())} at column {column}, "
+                f"{shared.size(0)} in all); {hint}"
+            )
 
 
 def check_batch(data: Data) -> int:

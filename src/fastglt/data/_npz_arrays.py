@@ -41,7 +41,7 @@ class Arrays:
         *("edge_index", "edge_weight", "edge_attr", "x", "y", *_MASKS, *LINK_KEYS),
     )
     _KNOWN: ClassVar[tuple[str, ...]] = (
-        *(*WRITTEN, "num_nodes", "labels"),
+        *(*WRITTEN, "num_nodes", "labels", "repeated_links"),
         *(f"{prefix}_{part}" for prefix in ("adj", "x", "attr") for part in _CSR),
     )
 
@@ -81,6 +81,8 @@ class Arrays:
         for key in LINK_KEYS:
             if key in self._arrays:
                 data[key] = self._integers(key)
+        if "repeated_links" in self._arrays:
+            data.repeated_links = self._flag("repeated_links")
         return data
 
     def _only_one(self, names: tuple[str, ...]) -> None:
@@ -206,6 +208,14 @@ class Arrays:
             found = f"{array[tuple(wrong[0])]} at row {wrong[0][0]}" if wrong.size else array.dtype
             raise GraphError(f"{key} must hold booleans (got {found})")
         return torch.from_numpy(np.ascontiguousarray(array.astype(bool)))
+
+    def _flag(self, key: str) -> bool:
+        array = self._present(key)
+        if array.dtype.kind != "b" or array.size != 1:
+            raise GraphError(
+                f"{key} must be one boolean (got {array.dtype} of shape {list(array.shape)})"
+            )
+        return bool(array.item())
 
     def _present(self, key: str) -> Array:
         if key not in self._arrays:

@@ -3,6 +3,9 @@
 ``data.edge_index`` holds the message-passing edges. Supervision is int64 ``[2, n]`` in
 ``train_pos_edge_label_index``, ``val_pos_edge_label_index``, ``val_neg_edge_label_index``,
 ``test_pos_edge_label_index`` and ``test_neg_edge_label_index``; an undirected edge is there once.
+
+No pair is positive in two splits, or both positive and negative in one, unless the graph says
+``repeated_links = True``: nodes that were linked before are linked again, as in a split by time.
 """
 
 from __future__ import annotations

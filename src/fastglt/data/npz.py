@@ -16,6 +16,7 @@ Arrays of the file, all without pickled objects; what is not in brackets is requ
 ``test_mask``]
 [``edge_weight``], [``edge_attr``]       ``[num_edges]`` and ``[num_edges, d]`` finite numbers
 [``train_pos_edge_label_index``, ...]    the five keys of :mod:`fastglt.data.links`
+[``repeated_links``]                     one boolean, see there
 ======================================== ==========================================================
 
 Numbers that are no integers become float32, which is what models compute with. Edges are taken as
@@ -127,6 +128,8 @@ def save_npz(data: Data, path: str | os.PathLike[str]) -> None:
     for key, value in to_edge_index(data).to_dict().items():
         if key == "num_nodes":
             contents[key] = np.asarray(int(value))
+        elif key == "repeated_links":
+            contents[key] = np.asarray(bool(value))
         elif value is not None:
             contents.update(_as_arrays(key, value))
     with atomic_write(path) as temporary, temporary.open("wb") as writer:

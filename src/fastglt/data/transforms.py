@@ -80,7 +80,9 @@ def _official_split(data: Data, *, column: int) -> Data:
 def _remove_evaluation_edges(data: Data) -> Data:
     from fastglt.data.links import remove_evaluation_edges
 
-    return remove_evaluation_edges(data)
+    result = remove_evaluation_edges(data)
+    result.repeated_links = True
+    return result
 
 
 def _edge_features_to_nodes(data: Data, *, reduce: str) -> Data:
