@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import own_inputs
 import pytest
 import tiny_graph
 import torch
@@ -69,6 +70,18 @@ def test_another_model_or_graph_is_refused(cli, ticket):
     assert "another model" in outcome.err
     assert cli("eval", FILE, "--layers=3").code == 2
     assert cli("eval", FILE, "--model=gat").code == 2
+
+
+def test_a_lazy_model_of_ones_own(cli, tmp_path):
+    own_inputs.model(tmp_path / "net.py")
+    text = (tmp_path / "net.py").read_text().replace("SAGEConv(num_features", "SAGEConv(-1")
+    (tmp_path / "net.py").write_text(text)
+    quick = [option for option in tiny_graph.QUICK if not option.startswith("--hidden")]
+    found = cli("find", "--dataset=cora", "--model=net.py", "--weight-sparsity=0.5", *quick)
+    assert found.code == 0, found.err
+    outcome = cli("eval", FILE, "--model=net.py", "--json=-")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["agrees"] is True
 
 
 def test_a_graph_of_another_size_is_named_as_such(cli, ticket, tmp_path):

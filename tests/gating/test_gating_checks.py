@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import prune
-from torch_geometric.nn import GCN, ARMAConv, GCNConv, SAGEConv
+from torch_geometric.nn import GCN, ARMAConv, GCNConv, SAGEConv, SuperGATConv
 
 from fastglt.errors import InputError, ModelError
 from fastglt.gating import check_model, initialize_lazy
+from fastglt.gating.checks import check_copyable
 from helpers import build, graph, states_equal
 
 
@@ -24,14 +27,54 @@ def test_cached_convs_are_refused_by_name(cached):
         check_model(GCN(4, 4, 2, cached=True))
 
 
-def test_uninitialised_parameters_are_refused_by_name():
-    with pytest.raises(ModelError, match=r"'convs.0.lin.weight' is not initialised; run the"):
+def test_what_is_not_initialised_is_refused_by_name():
+    with pytest.raises(ModelError, match=r"parameter 'convs.0.lin.weight' is not .*; run the"):
         check_model(GCN(-1, 4, 2))
+    norm = nn.Sequential(nn.Linear(4, 4), nn.LazyBatchNorm1d(affine=False))
+    with pytest.raises(ModelError, match=r"buffer '1.running_mean' is not initialised"):
+        check_model(norm)
+
+
+def _trained_super_gat():
+    model, data = SuperGATConv(graph(20).num_features, 4), graph(20)
+    model(data.x, data.edge_index)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: prune.l1_unstructured(nn.Linear(4, 4), "weight", 0.5), "torch.nn.utils.prune alr"),
+        (lambda: nn.utils.weight_norm(nn.Linear(4, 4)), "'weight' is computed from parameters"),
+        (_trained_super_gat, "where a training step left it behind"),
+        (lambda: nn.Sequential(nn.LazyBatchNorm1d()), "'0' cannot be copied before its buffer"),
+        (lambda: nn.Linear, "got the class Linear"),
+    ],
+)
+def test_what_torch_cannot_copy_is_refused(make, message):
+    model = make()
+    if isinstance(model, nn.Module):
+        with pytest.raises((RuntimeError, ValueError)):
+            copy.deepcopy(model)
+    with pytest.raises(ModelError, match=message):
+        check_copyable(model)
+
+
+def test_what_torch_can_copy_is_not_refused():
+    data = graph(20)
+    for model in (_Lazy(), build("gcn", data), nn.GRU(3, 4)):
+        model.late_norm = None
+        check_copyable(model)
+        copy.deepcopy(model)
+    check_copyable(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
 
 
 def test_what_is_no_module_is_refused():
     with pytest.raises(ModelError, match=r"must be a torch.nn.Module \(got function\)"):
         check_model(lambda x: x)
+    with pytest.raises(ModelError, match=r"\(got the class GCN\); give an instance of it"):
+        check_model(GCN)
 
 
 def test_a_model_without_linear_maps_is_refused_unless_others_are_asked_for():

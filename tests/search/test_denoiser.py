@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch_geometric.nn import GCN
 
 import fastglt
 from fastglt.errors import BudgetError, GraphError, InputError, ModelError
@@ -360,6 +361,9 @@ def test_bad_arguments_are_refused():
     cached[0].cached = True
     with pytest.raises(ModelError, match="cached=True"):
         Denoiser(cached, torch.optim.Adam(cached.parameters()), data, steps=1)
+    lazy = GCN(-1, 8, 2)
+    with pytest.raises(ModelError, match=r"run the model once on the graph before, e\.g\."):
+        Denoiser(lazy, torch.optim.Adam(lazy.parameters()), data, steps=1)
 
 
 def test_a_refused_budget_leaves_the_model_as_it_was():

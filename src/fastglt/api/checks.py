@@ -10,6 +10,7 @@ from torch_geometric.data import Batch, Data
 from fastglt.allocation import GLOBAL, allocate
 from fastglt.api.views import INDUCTIVE_TASKS
 from fastglt.errors import BudgetError, InputError, ModelError
+from fastglt.gating.checks import check_copyable
 from fastglt.masks import EdgeGroups
 from fastglt.search.swap import num_kept_groups
 from fastglt.settings import Settings
@@ -56,11 +57,12 @@ def check_settings(settings: Settings, task: Task, data: Data, pretrained: bool)
 
 
 def check_model_fits(model: nn.Module, data: Data, task: Task, settings: Settings) -> None:
-    """Refuse a model on another device, or one that cannot carry learned edge values.
+    """Refuse a model that cannot be copied, on another device, or to carry learned edge values.
 
     Raises:
         ModelError: The message names the reason.
     """
+    check_copyable(model)
     inputs = [value for value in (data.get("x"), data.edge_index) if value is not None]
     devices = {str(tensor.device) for tensor in (*model.parameters(), *inputs)}
     if len(devices) > 1:

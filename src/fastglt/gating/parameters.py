@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from itertools import chain
 
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -89,15 +90,17 @@ def tied_names(model: nn.Module) -> dict[str, str]:
 
 
 def check_initialized(model: nn.Module) -> None:
-    """Refuse a model with parameters that have no shape yet.
+    """Refuse a model with parameters or buffers that have no shape yet.
 
     Raises:
-        ModelError: Naming the first such parameter.
+        ModelError: Naming the first of them.
     """
-    for name, parameter in model.named_parameters():
-        if is_lazy(parameter):
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if is_lazy(tensor):
+            kind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
             raise ModelError(
-                f"parameter {name!r} is not initialised; run the model once before the search"
+                f"{kind} {name!r} is not initialised; run the model once on the graph before, e.g. "
+                "as model(data.x, data.edge_index) in eval mode under torch.no_grad()"
             )
 
 

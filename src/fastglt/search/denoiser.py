@@ -55,7 +55,8 @@ class Denoiser:
         ticket = pruner.ticket()
 
     Args:
-        model: The model; its pruned weights are held at 0 from now on.
+        model: The model; its pruned weights are held at 0 from now on. One with lazy parameters
+            has to be run once before.
         optimizer: The optimizer that holds the model's parameters.
         data: The graph; it is not changed.
         steps: Number of training steps that denoising takes.

@@ -6,9 +6,11 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from fastglt.errors import ModelError, TicketMismatchError
 from fastglt.gating import apply_weight_mask, takes_edge_weight, tied_names
+from fastglt.gating.checks import check_copyable, initialize_from_state
 from fastglt.ticket.fingerprint import compare_entries, compare_models, model_fingerprint
 
 if TYPE_CHECKING:
@@ -18,20 +20,45 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 
-def check_matching_model(
-    model: nn.Module, fingerprint: Mapping[str, Any], state: Mapping[str, Tensor]
-) -> None:
-    """Make sure that a ticket's state dict belongs to ``model``.
+def loaded_copy(
+    model: nn.Module,
+    fingerprint: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+) -> nn.Module:
+    """Copy a model and load a ticket's state dict under masks into the copy.
 
     Args:
-        model: The model at hand.
+        model: Stays as it is; what is lazy gets its shape in the copy.
         fingerprint: Model fingerprint in the ticket.
         state: State dict in the ticket.
+        masks: Parameter name → boolean mask of what to keep; it holds for every other name of a
+            shared parameter too.
+
+    Returns:
+        nn.Module: The copy, on the devices and in the mode of ``model``.
 
     Raises:
         TicketMismatchError: Another architecture; the message names the difference.
-        ModelError: ``model`` caches its graph, is lazy or is no module.
+        ModelError: ``model`` caches its graph, cannot be copied or is no module.
     """
+    check_copyable(model)
+    result = copy.deepcopy(model)
+    initialize_from_state(result, state)
+    _check_matching(result, fingerprint, state)
+    result.load_state_dict(apply_weight_mask(state, masks, tied_names(result)))
+    return result
+
+
+def _check_matching(
+    model: nn.Module, fingerprint: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> None:
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if is_lazy(tensor):
+            raise TicketMismatchError(
+                f"this ticket belongs to another model: {name!r} is in this model but not in the "
+                "ticket; build the model as it was built for the search"
+            )
     difference = compare_models(fingerprint, model_fingerprint(model))
     if difference is None:
         difference = compare_entries(
@@ -65,25 +92,6 @@ def check_takes_edge_weight(model: nn.Module) -> None:
             f"the model takes edge_weight (got {type(model).__qualname__}); use a ticket that was "
             'searched with edge_values="binary"'
         )
-
-
-def loaded_copy(
-    model: nn.Module, state: Mapping[str, Tensor], masks: Mapping[str, Tensor]
-) -> nn.Module:
-    """Copy a model and load a state dict under masks into the copy.
-
-    Args:
-        model: Stays as it is.
-        state: Entries of ``model.state_dict()``.
-        masks: Parameter name → boolean mask of what to keep; it holds for every other name of a
-            shared parameter too.
-
-    Returns:
-        nn.Module: The copy, on the devices and in the mode of ``model``.
-    """
-    result = copy.deepcopy(model)
-    result.load_state_dict(apply_weight_mask(state, masks, tied_names(model)))
-    return result
 
 
 def independent_copy(data: Data) -> Data:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn.modules.lazy import LazyModuleMixin
 
-from fastglt.errors import GraphError, ModelError
+from fastglt.errors import GraphError
 from fastglt.gating import tied_names
+from fastglt.gating.checks import check_module
 from fastglt.gating.parameters import check_initialized
 
 if TYPE_CHECKING:
@@ -68,12 +70,11 @@ def model_fingerprint(model: torch.nn.Module) -> dict[str, Any]:
     Raises:
         ModelError: ``model`` is no module or has lazy parameters without a shape.
     """
-    if not isinstance(model, torch.nn.Module):
-        raise ModelError(f"model must be a torch.nn.Module (got {type(model).__qualname__})")
+    check_module(model)
     check_initialized(model)
     return {
         "parameters": {name: list(value.shape) for name, value in model.named_parameters()},
-        "modules": {name: type(module).__qualname__ for name, module in model.named_modules()},
+        "modules": {name: _kind(module).__qualname__ for name, module in model.named_modules()},
         "tied": tied_names(model),
     }
 
@@ -200,6 +201,13 @@ def _check_graph(edge_index: Tensor, num_nodes: int, x: Tensor | None) -> None:
         raise GraphError(f"num_nodes must be an integer >= 0 (got {num_nodes!r})")
     if x is not None and not isinstance(x, torch.Tensor):
         raise GraphError(f"x must be a torch.Tensor or None (got {type(x).__qualname__})")
+
+
+def _kind(module: torch.nn.Module) -> type[torch.nn.Module]:
+    """The class of a module, of one of torch's lazy ones that which it becomes by its first run."""
+    if isinstance(module, LazyModuleMixin) and module.cls_to_become is not None:
+        return module.cls_to_become
+    return type(module)
 
 
 def _little_endian(values: Tensor) -> memoryview:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastglt.errors import InputError
 from fastglt.ticket.apply import (
-    check_matching_model,
     check_takes_edge_weight,
     independent_copy,
     loaded_copy,
@@ -150,7 +149,8 @@ class Ticket(TicketContent):  # noqa: D101
         """Put the ticket to use: the trained, masked weights and the kept edges only.
 
         Args:
-            model: A model of the architecture searched; its values do not matter.
+            model: A model of the architecture searched; its values do not matter, and what of it
+                is lazy gets its shape in the copy.
             data: The graph searched, with its edges in the same order, or what it has become; its
                 edges may be an ``edge_index``, an ``EdgeIndex`` or a CSR ``adj_t``.
             match: ``"edges"`` takes no other graph than the one searched. ``"node_id"`` is for one
@@ -167,8 +167,8 @@ class Ticket(TicketContent):  # noqa: D101
         Raises:
             TicketMismatchError: Another graph or model; the message names the difference.
             GraphError: ``data`` is no homogeneous graph with edges.
-            ModelError: ``model`` caches its graph, is lazy or is no module, or does not take the
-                learned edge weights of this ticket.
+            ModelError: ``model`` caches its graph, cannot be copied, is no module, or does not take
+                the learned edge weights of this ticket.
 
         Warns:
             UserWarning: The node features differ from those of the search, or with
@@ -183,17 +183,17 @@ class Ticket(TicketContent):  # noqa: D101
         """The trained, masked weights alone, for graphs that were not searched.
 
         Args:
-            model: A model of the architecture searched; its values do not matter.
+            model: A model of the architecture searched; its values do not matter, and what of it
+                is lazy gets its shape in the copy.
 
         Returns:
             nn.Module: A deep copy; ``model`` stays as it is.
 
         Raises:
             TicketMismatchError: Another model; the message names the difference.
-            ModelError: ``model`` caches its graph, is lazy or is no module.
+            ModelError: ``model`` caches its graph, cannot be copied or is no module.
         """
-        check_matching_model(model, self.model, self.trained_state)
-        return loaded_copy(model, self.trained_state, self.weight_masks)
+        return loaded_copy(model, self.model, self.trained_state, self.weight_masks)
 
     def match(self, data: Data) -> EdgeMatch:
         """What ``match="node_id"`` makes of a graph that has changed since the search.
@@ -228,17 +228,17 @@ class Ticket(TicketContent):  # noqa: D101
         """The ticket before retraining: the initial weights under the masks.
 
         Args:
-            model: A model of the architecture searched; its values do not matter.
+            model: A model of the architecture searched; its values do not matter, and what of it
+                is lazy gets its shape in the copy.
 
         Returns:
             nn.Module: A deep copy; ``model`` stays as it is.
 
         Raises:
             TicketMismatchError: Another model; the message names the difference.
-            ModelError: ``model`` caches its graph, is lazy or is no module.
+            ModelError: ``model`` caches its graph, cannot be copied or is no module.
         """
-        check_matching_model(model, self.model, self.init_state)
-        return loaded_copy(model, self.init_state, self.weight_masks)
+        return loaded_copy(model, self.model, self.init_state, self.weight_masks)
 
     def _edges(self) -> TicketEdges:
         return TicketEdges(
