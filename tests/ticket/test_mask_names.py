@@ -12,8 +12,10 @@ from ticket_samples import EDGES, KEEP, NUM_NODES, make_data, make_masks, make_m
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch_geometric.data import Data
+from torch_geometric.nn import GCN, GIN, GINConv
+from torch_geometric.nn import Linear as PyGLinear
 
-from fastglt.errors import InputError
+from fastglt.errors import InputError, ModelError
 from fastglt.ticket import Ticket, masks_from_state_dict
 
 NAMES = ("0.weight", "2.weight")
@@ -53,6 +55,63 @@ def test_masks_of_a_model_pruned_by_torch_are_read() -> None:
     assert same_masks(masks_from_state_dict(pruned.state_dict(), pruned), masks)
     assert same_masks(masks_from_state_dict(dict(pruned.named_buffers()), model), masks)
     assert same_masks(masks_from_state_dict(masks, pruned), masks)
+
+
+class Mixed(nn.Module):
+    """PyG's ``Linear``, torch's, and a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = GINConv(nn.Sequential(PyGLinear(4, 5), nn.BatchNorm1d(5)), eps=0.5)
+        self.last = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        out: Tensor = self.last(self.conv(x, edge_index))
+        return out
+
+
+def make_pyg(name: str, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return {"gcn": lambda: GCN(4, 5, 2, 3), "gin": lambda: GIN(4, 5, 2, 3), "mixed": Mixed}[name]()
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin", "mixed"])
+def test_masks_that_pyg_leaves_out_of_a_state_dict_are_taken_from_the_model(name: str) -> None:
+    pruned, data = make_pyg(name), make_plain_data()
+    data.x = torch.randn(data.x.shape)
+    layers = [module for module in pruned.modules() if isinstance(module, (PyGLinear, nn.Linear))]
+    for layer in layers:
+        prune.random_unstructured(layer, "weight", amount=0.5)
+    masks = masks_from_state_dict(pruned.state_dict(), pruned)
+    assert len(masks) == len(layers)
+    assert same_masks(masks, masks_from_state_dict(dict(pruned.named_buffers()), make_pyg(name)))
+
+    pruned.eval()
+    optimizer = torch.optim.SGD(pruned.parameters(), lr=0.1)
+    pruned(data.x, data.edge_index).sum().backward()
+    optimizer.step()  # PyG's state dict does not have this step before the next call
+    tickets = [
+        Ticket.from_masks(pruned, data),
+        Ticket.from_masks(pruned, data, weight_masks=pruned.state_dict()),
+    ]
+    expected = pruned(data.x, data.edge_index)
+    for ticket in tickets:
+        assert same_masks(ticket.weight_masks, masks)
+        applied = ticket.apply(make_pyg(name, 5).eval(), data)[0]
+        assert torch.equal(applied(data.x, data.edge_index), expected)
+    with pytest.raises(InputError, match="holds weights that the model has pruned"):
+        masks_from_state_dict(make_pyg(name).state_dict(), pruned)
+    with pytest.raises(InputError, match=r"are in dict\(model.named_buffers\(\)\)"):
+        masks_from_state_dict(make_pyg(name).state_dict(), make_pyg(name))
+
+
+def test_what_is_no_module_has_no_masks() -> None:
+    for use in (
+        lambda: masks_from_state_dict({}, GCN),
+        lambda: Ticket.from_masks(GCN, make_plain_data()),
+    ):
+        with pytest.raises(ModelError, match="got the class GCN"):
+            use()
 
 
 def test_plain_masks_may_be_numbers_and_are_copied() -> None:
@@ -140,7 +199,7 @@ def test_formats_that_do_not_exist_are_refused() -> None:
             {"0.weight_mask": torch.ones(5, 4), "9.weight": torch.ones(5, 4)},
             "masks['9.weight'] names no parameter",
         ),
-        ({"1.running_mean": torch.ones(5)}, "masks['1.running_mean'] names no parameter"),
+        ({"1.running_mean": torch.ones(5).bool()}, "masks['1.running_mean'] names no param"),
         ({"0.weight_orig": torch.ones(5, 4)}, "masks['0.weight_orig'] names no parameter"),
         ({"0.weight": torch.ones(4, 5)}, "masks['0.weight'] must have shape [5, 4] (got [4, 5])"),
         ({"0.weight_mask": torch.ones(1)}, "masks['0.weight_mask'] must have shape [5, 4]"),

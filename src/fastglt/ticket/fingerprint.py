@@ -14,9 +14,9 @@ import torch
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from fastglt.errors import GraphError
-from fastglt.gating import tied_names
 from fastglt.gating.checks import check_module
 from fastglt.gating.parameters import check_initialized
+from fastglt.ticket.mask_names import plain_names, plain_tied_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +61,8 @@ def model_fingerprint(model: torch.nn.Module) -> dict[str, Any]:
     found in ``__main__`` today and in an imported file tomorrow. Buffers and values are left out.
 
     Args:
-        model: Any module whose parameters have their shapes already.
+        model: Any module whose parameters have their shapes already, named as they are without
+            ``torch.nn.utils.prune``.
 
     Returns:
         dict[str, Any]: ``parameters`` (name → shape; shared ones once), ``modules`` (name → class,
@@ -72,10 +73,11 @@ def model_fingerprint(model: torch.nn.Module) -> dict[str, Any]:
     """
     check_module(model)
     check_initialized(model)
+    names = plain_names(model)
     return {
-        "parameters": {name: list(value.shape) for name, value in model.named_parameters()},
+        "parameters": {names[key]: list(value.shape) for key, value in model.named_parameters()},
         "modules": {name: _kind(module).__qualname__ for name, module in model.named_modules()},
-        "tied": tied_names(model),
+        "tied": plain_tied_names(model),
     }
 
 

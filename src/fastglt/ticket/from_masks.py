@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fastglt.errors import InputError
-from fastglt.gating import apply_weight_mask, tied_names
-from fastglt.ticket.mask_names import masks_from_state_dict, state_without_masks
+from fastglt.gating import apply_weight_mask
+from fastglt.gating.checks import check_module
+from fastglt.ticket.mask_names import (
+    masks_from_state_dict,
+    masks_in_model,
+    plain_state,
+    plain_tied_names,
+    state_without_masks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +63,7 @@ def given_parts(
         model: The model.
         data: The graph, with a plain ``edge_index``.
         edge_keep: ``[num_edges]`` bool, or None for all.
-        weight_masks: In either naming, or None for no mask.
+        weight_masks: In either naming, or None for those in the model.
         states: Initial and trained state dict, each None where it was not given.
 
     Returns:
@@ -64,12 +71,16 @@ def given_parts(
 
     Raises:
         InputError: A mask does not fit the model.
+        ModelError: ``model`` is no module.
     """
+    check_module(model)
     init_state, trained_state = states
-    masks = masks_from_state_dict(weight_masks or {}, model)
+    masks = masks_from_state_dict(
+        masks_in_model(model) if weight_masks is None else weight_masks, model
+    )
     if trained_state is None:
-        values = {name: value.cpu() for name, value in model.state_dict().items()}
-        trained = apply_weight_mask(values, masks, tied_names(model))
+        values = {name: value.cpu() for name, value in plain_state(model).items()}
+        trained = apply_weight_mask(values, masks, plain_tied_names(model))
     else:
         trained = state_without_masks(trained_state, masked=True)
     if edge_keep is None:

@@ -77,11 +77,11 @@ class Ticket(TicketContent):  # noqa: D101
         """A ticket of masks that were found elsewhere.
 
         Args:
-            model: The model, without ``torch.nn.utils.prune`` applied to it.
+            model: The model, with ``torch.nn.utils.prune`` applied to it or not.
             data: The graph.
             edge_keep: Boolean ``[num_edges]``, ``True`` = kept; all of them by default.
-            weight_masks: In either naming, see :func:`~fastglt.ticket.masks_from_state_dict`; no
-                weight is pruned by default.
+            weight_masks: In either naming, see :func:`~fastglt.ticket.masks_from_state_dict`; by
+                default those of ``torch.nn.utils.prune`` in ``model``.
             init_state: State dict before training, in either naming; by default, the trained one.
             trained_state: State dict after training under the masks, in either naming; by default,
                 that of ``model``, on which the masks are put.
