@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch, TemporalData
 from torch_geometric.edge_index import EdgeIndex
+from torch_geometric.transforms import RandomLinkSplit
 
 from fastglt.data import csbm, random_link_split
 from fastglt.data.links import LINK_KEYS
@@ -76,6 +77,24 @@ def test_malformed_labels_are_refused(change, message, multilabel):
     multilabel.y = change(multilabel.y)
     with pytest.raises(GraphError, match=message):
         validate(multilabel, "multilabel-node-classification")
+
+
+@pytest.mark.parametrize("dtype", [torch.long, torch.bool, torch.float])
+def test_several_labels_in_the_task_for_one_are_sent_to_their_own(dtype, multilabel):
+    multilabel.y = multilabel.y.to(dtype)
+    message = r"shape \[40\] .*\(got \[40, 5\]\).*data\.y\.float\(\).*multilabel-node-classif"
+    with pytest.raises(GraphError, match=message):
+        validate(multilabel, "node-classification")
+
+
+@pytest.mark.parametrize("split_labels", [True, False])
+@pytest.mark.parametrize("task", ["link-prediction", "node-classification"])
+def test_one_graph_of_pyg_random_link_split_is_told_from_a_missing_key(task, split_labels, data):
+    del data.y, data.train_mask, data.val_mask, data.test_mask
+    split = RandomLinkSplit(is_undirected=True, split_labels=split_labels)
+    message = r"got (pos_)?edge_label_index, .*fastglt\.data\.random_link_split"
+    with pytest.raises(GraphError, match=message):
+        validate(split(data)[0], task)
 
 
 def test_link_prediction_has_no_classes(linked):

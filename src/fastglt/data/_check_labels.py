@@ -31,6 +31,8 @@ def check_masks(data: Data, size: int, what: str = "node") -> dict[str, Tensor]:
     Raises:
         GraphError: If a mask is missing, malformed or empty, or two overlap.
     """
+    if data.get("train_mask") is None:
+        _refuse_pyg_links(data)
     masks: dict[str, Tensor] = {}
     for key in _MASKS:
         if data.get(key) is None and key == "test_mask":
@@ -60,6 +62,11 @@ def check_classes(data: Data, size: int, masks: dict[str, Tensor], what: str = "
         GraphError: If it is missing, malformed or negative.
     """
     y = tensor(data, "y")
+    if y.dim() == 2 and y.size(1) > 1:
+        raise GraphError(
+            f"data.y must have shape [{size}] for one label a {what} (got {list(y.shape)}); for "
+            "several labels use data.y.float() and the task multilabel-node-classification"
+        )
     if y.dtype != torch.long:
         raise GraphError(f"data.y must be torch.int64 (got {y.dtype})")
     hint = "; use data.y.squeeze(-1)" if tuple(y.shape) == (size, 1) else ""
@@ -69,7 +76,8 @@ def check_classes(data: Data, size: int, masks: dict[str, Tensor], what: str = "
     if bad.numel():
         first = int(bad[0])
         raise GraphError(
-            f"data.y must be in [0, num_classes) (got {int(y[first])} at {what} {first})"
+            f"data.y must be in [0, num_classes) where a mask is True (got {int(y[first])} at "
+            f"{what} {first}); a {what} with a negative label is unlabelled and belongs in no mask"
         )
     return int(y[used].max()) + 1
 
@@ -104,6 +112,8 @@ def check_links(data: Data, num_nodes: int) -> int:
             edge, or (unless ``data.repeated_links``) a pair is positive in two splits or both
             positive and negative in one.
     """
+    if all(data.get(key) is None for key in LINK_KEYS):
+        _refuse_pyg_links(data)
     for key in LINK_KEYS:
         check_pairs(key, tensor(data, key), num_nodes, "num_label_edges")
         if data[key].size(1) == 0:
@@ -125,6 +135,18 @@ def check_links(data: Data, num_nodes: int) -> int:
     if not data.get("repeated_links"):
         _check_distinct(data, num_nodes, is_undirected(edges, num_nodes=num_nodes))
     return 0
+
+
+def _refuse_pyg_links(data: Data) -> None:
+    """Say what to do with one of the graphs that PyG's ``RandomLinkSplit`` makes."""
+    for key in ("edge_label_index", "pos_edge_label_index"):
+        if data.get(key) is not None:
+            raise GraphError(
+                f"data must hold the links of all splits, {LINK_KEYS[0]} and so on (got {key}, as "
+                "RandomLinkSplit makes it for one split); split the whole graph with "
+                "fastglt.data.random_link_split, or join the three graphs with "
+                "fastglt.data.from_link_splits"
+            )
 
 
 def _check_distinct(data: Data, num_nodes: int, undirected: bool) -> None:

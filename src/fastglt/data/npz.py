@@ -10,7 +10,8 @@ Arrays of the file, all without pickled objects; what is not in brackets is requ
 [``x_indptr``, ``x_indices``,            the same in CSR (``attr_indptr`` and so on is taken too)
 ``x_data``, ``x_shape``]
 [``num_nodes``]                          one integer; required where there are no features
-[``y``] (or ``labels``)                  ``[num_nodes]`` integers, negative = unlabelled; or
+[``y``] (or ``labels``)                  ``[num_nodes]`` integers, negative = unlabelled and
+                                         in no mask; or
                                          ``[num_nodes, num_labels]`` of 0, 1 and NaN
 [``train_mask``, ``val_mask``,           ``[num_nodes]`` of booleans, all three or none
 ``test_mask``]
