@@ -509,9 +509,13 @@ def test_announced_header_is_not_allocated(saved: Path) -> None:
 def test_foreign_and_missing_files_are_named(tmp_path: Path) -> None:
     safetensors.torch.save_file({"w": torch.ones(2)}, tmp_path / "model.safetensors")
     torch.save({"w": torch.ones(2)}, tmp_path / "model.pt")
+    (tmp_path / "notes.txt").write_text("The best run so far\n")
+    (tmp_path / "empty").touch()
     for path, message in [
-        (tmp_path / "model.safetensors", "but not a ticket"),
-        (tmp_path / "model.pt", "not a safetensors file"),
+        (tmp_path / "model.safetensors", "is not a ticket: it is a safetensors file without 'fa"),
+        (tmp_path / "model.pt", "is not a ticket: it is not a safetensors file; give a file that"),
+        (tmp_path / "notes.txt", "is not a ticket: it is not a safetensors file; give a file that"),
+        (tmp_path / "empty", r"is not a ticket: it is too short for one \(0 bytes\)"),
         (tmp_path / "absent", "no such file"),
         (tmp_path / "absent" / "absent", "no such file"),
         (tmp_path, "not a regular file"),
@@ -519,6 +523,12 @@ def test_foreign_and_missing_files_are_named(tmp_path: Path) -> None:
     ]:
         with pytest.raises(TicketFileError, match=message):
             Ticket.load(path)
+
+
+def test_a_ticket_cut_off_in_its_header_is_truncated(saved: Path) -> None:
+    saved.write_bytes(saved.read_bytes()[:100])
+    with pytest.raises(TicketFileError, match=r"it is truncated \(its header is .* copy the file"):
+        Ticket.load(saved)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")

@@ -21,7 +21,7 @@ from fastglt.errors import InputError, OutputPathError, TicketFileError
 from fastglt.ticket.document import parse_document
 from fastglt.ticket.layout import check_table, pack, unpack
 from fastglt.ticket.packing import checksum
-from fastglt.ticket.safetensors_header import MAX_HEADER_BYTES, read_header
+from fastglt.ticket.safetensors_header import MAX_HEADER_BYTES, ForeignFileError, read_header
 
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
@@ -81,6 +81,11 @@ def read_ticket(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise TicketFileError(f"ticket {str(path)!r} cannot be read: {reason}") from error
+    except ForeignFileError as error:
+        raise TicketFileError(
+            f"{str(path)!r} is not a ticket: {error}; give a file that fastglt find or "
+            "fastglt.Ticket.save has written"
+        ) from error
     except (SafetensorError, ValueError) as error:
         raise unloadable(path, error) from error
 

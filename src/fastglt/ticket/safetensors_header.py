@@ -18,6 +18,10 @@ MAX_HEADER_BYTES = 100_000_000
 """Longest header that safetensors reads."""
 
 
+class ForeignFileError(ValueError):
+    """The file is of another kind."""
+
+
 class StoredTensor(BaseModel):
     """What the header says about one tensor."""
 
@@ -61,27 +65,25 @@ def read_header(file: BinaryIO, required_entry: str) -> Header:
         Header: What it says.
 
     Raises:
-        ValueError: No such header, or it lacks ``required_entry``.
+        ForeignFileError: No such header, or it lacks ``required_entry``.
+        ValueError: A file that is truncated or damaged.
     """
     available = os.fstat(file.fileno()).st_size - 8
     prefix = file.read(8)
     if available < 2 or len(prefix) < 8:
-        raise ValueError(f"it is too short to be a ticket ({available + 8} bytes)")
+        raise ForeignFileError(f"it is too short for one ({available + 8} bytes)")
     (length,) = struct.unpack("<Q", prefix)
-    if length > min(available, MAX_HEADER_BYTES):
+    first = file.read(1)
+    if not 2 <= length <= MAX_HEADER_BYTES or first != b"{":
+        raise ForeignFileError("it is not a safetensors file")
+    if length > available:
         raise ValueError(
-            f"its header would be {length} bytes long, {available} are there: truncated, or not a "
-            "safetensors file"
+            f"it is truncated (its header is {length} bytes long, {available} are there)"
         )
-    text = file.read(length)
-    if not text.startswith(b"{"):
-        raise ValueError("it is not a safetensors file")
-    entries = _strict_json.loads(text)
+    entries = _strict_json.loads(first + file.read(length - 1))
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or required_entry not in metadata:
-        raise ValueError(
-            f"it is a safetensors file, but not a ticket (no {required_entry!r} in its header)"
-        )
+        raise ForeignFileError(f"it is a safetensors file without {required_entry!r} in its header")
     return Header(
         validate(_Entries, {"tensors": entries}).tensors,
         validate(_Metadata, {"metadata": metadata}).metadata,
