@@ -67,3 +67,13 @@ def test_torchs_old_weight_norm_is_refused():
 def test_a_class_is_refused():
     with pytest.raises(ModelError, match=r"got the class GCN\); give an instance of it"):
         find(GCN, graph())
+
+
+@torch.compiler.set_stance("force_eager")
+def test_a_ticket_of_a_compiled_model_names_the_plain_one():
+    data, model = graph(), build("plain", graph())
+    ticket = find(torch.compile(model, backend="eager"), data)
+    assert set(ticket.trained_state) == set(model.state_dict())
+    applied, kept = ticket.apply(model, data)
+    out = applied.eval()(kept.x, kept.edge_index)
+    assert NodeClassification().metric(out, data, "test") == ticket.metrics["test_ticket"]

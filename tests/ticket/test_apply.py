@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from ticket_samples import make_data, make_ticket
+from ticket_samples import make_data, make_model, make_ticket
 from torch import Tensor, nn
 from torch_geometric.nn import ARMAConv, GATConv, GMMConv, SAGEConv
 
 from fastglt.errors import ModelError, TicketMismatchError
 from fastglt.gating import initialize_lazy
 from fastglt.ticket import Ticket
+from fastglt.training.loop import clone_state
+from helpers import states_equal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,3 +92,34 @@ def test_a_model_that_torch_cannot_copy_is_refused() -> None:
             use(model)
         with pytest.raises(ModelError, match="got the class Linear"):
             use(nn.Linear)  # type: ignore[arg-type]
+
+
+@torch.compiler.set_stance("force_eager")
+def test_a_ticket_of_a_compiled_model_fits_a_plain_one_and_back() -> None:
+    sample, data, plain = make_ticket(), make_data(), make_model(3)
+    compiled = torch.compile(make_model(3), backend="eager")
+    content: dict[str, Any] = {"edge_keep": sample.edge_keep}
+    for key in ("weight_masks", "init_state", "trained_state"):
+        tensors = getattr(sample, key)
+        content[key] = {f"_orig_mod.{name}": value for name, value in tensors.items()}
+    before = clone_state(compiled)
+    assert content["trained_state"].keys() == compiled.state_dict().keys()
+    for ticket in (
+        Ticket.create(compiled, data, **content),
+        Ticket.from_masks(compiled, data, **content),
+    ):
+        assert ticket.model == sample.model
+        assert ticket.weight_masks.keys() == sample.weight_masks.keys()
+        assert states_equal(ticket.apply(plain, data)[0].state_dict(), sample.trained_state)
+    applied, kept = sample.apply(compiled, data)
+    expected = sample.apply(plain, data)[0]
+    assert type(applied) is type(compiled)
+    assert torch.equal(
+        applied.eval()(kept.x, kept.edge_index), expected.eval()(kept.x, kept.edge_index)
+    )
+    assert states_equal(compiled.state_dict(), before)
+    rewound = sample.rewind(compiled).state_dict()
+    assert all(
+        torch.equal(rewound[f"_orig_mod.{name}"], value)
+        for name, value in sample.rewind(plain).state_dict().items()
+    )

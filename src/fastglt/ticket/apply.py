@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from fastglt.errors import ModelError, TicketMismatchError
 from fastglt.gating import apply_weight_mask, takes_edge_weight, tied_names
 from fastglt.gating.checks import check_copyable, initialize_from_state
+from fastglt.ticket.compiled import uncompiled
 from fastglt.ticket.fingerprint import compare_entries, compare_models, model_fingerprint
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ def loaded_copy(
     """
     check_copyable(model)
     result = copy.deepcopy(model)
-    initialize_from_state(result, state)
-    _check_matching(result, fingerprint, state)
-    result.load_state_dict(apply_weight_mask(state, masks, tied_names(result)))
+    inner = uncompiled(result)
+    initialize_from_state(inner, state)
+    _check_matching(inner, fingerprint, state)
+    inner.load_state_dict(apply_weight_mask(state, masks, tied_names(inner)))
     return result
 
 

@@ -12,6 +12,7 @@ from fastglt.ticket.apply import (
     loaded_copy,
 )
 from fastglt.ticket.checks import check_ticket
+from fastglt.ticket.compiled import uncompiled, uncompiled_names
 from fastglt.ticket.content import TicketContent
 from fastglt.ticket.edge_list import smallest_integers
 from fastglt.ticket.edges import TicketEdges, plain_graph
@@ -40,7 +41,7 @@ class Ticket(TicketContent):  # noqa: D101
         """A ticket for this model and graph: fills in fingerprints, provenance and edge list.
 
         Args:
-            model: The model that was searched.
+            model: The model that was searched; one wrapped by ``torch.compile`` is unwrapped.
             data: The graph that was searched.
             content: The other fields of a ticket. The edge list is filled in where some edge is
                 pruned, has a learned weight, or new edges do not simply stay.
@@ -51,11 +52,13 @@ class Ticket(TicketContent):  # noqa: D101
             ModelError: ``model`` is lazy or no module.
         """
         graph = plain_graph(data)
+        named = ("weight_masks", "init_state", "trained_state")
+        tensors = {key: uncompiled_names(content[key]) for key in named if key in content}
         ticket = cls(
             graph=graph_fingerprint(graph.edge_index, graph.num_nodes, graph.x),
-            model=model_fingerprint(model),
+            model=model_fingerprint(uncompiled(model)),
             provenance=library_versions(),
-            **content,
+            **content | tensors,
         )
         if "edge_list" not in content and ticket.needs_edge_list:
             ticket.edge_list = smallest_integers(graph.edge_index, graph.num_nodes)
@@ -97,7 +100,12 @@ class Ticket(TicketContent):  # noqa: D101
             InputError: The parts do not fit together, or ``recover="rewind"`` without both states.
             ModelError: ``model`` is lazy or no module.
         """
+        weight_masks, init_state, trained_state = (
+            None if tensors is None else uncompiled_names(tensors)
+            for tensors in (weight_masks, init_state, trained_state)
+        )
         states = (init_state, trained_state)
+        model = uncompiled(model)
         settings = given_settings(content.pop("settings", {}), recover, states)
         parts = given_parts(model, plain_graph(data), edge_keep, weight_masks, states)
         return cls.create(model, data, settings=settings, **parts, **content)
@@ -159,7 +167,8 @@ class Ticket(TicketContent):  # noqa: D101
                 has the counts.
 
         Returns:
-            tuple[nn.Module, Data]: Deep copies; ``model`` and ``data`` stay as they are. No node is
+            tuple[nn.Module, Data]: Deep copies; ``model`` and ``data`` stay as they are. A model
+            wrapped by ``torch.compile`` is copied with its wrapper. No node is
             renumbered or dropped, edge-level attributes are filtered along with the edges.
             Supervision edges (``edge_label_index`` and the like) stay whole. Learned edge weights
             are multiplied onto ``edge_weight``; new edges have 1.
@@ -176,7 +185,7 @@ class Ticket(TicketContent):  # noqa: D101
         """
         applied = self.apply_weights(model)
         if self.edge_weight is not None:
-            check_takes_edge_weight(model)
+            check_takes_edge_weight(uncompiled(model))
         return applied, independent_copy(self._edges().prune(data, match))
 
     def apply_weights(self, model: nn.Module) -> nn.Module:
