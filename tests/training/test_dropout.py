@@ -86,6 +86,29 @@ def test_a_checkpointed_layer_drops_the_same_again():
     assert bool((out == 0).any())
 
 
+def test_a_forward_on_the_instance_stays():
+    module = nn.Dropout(0.5)
+    module.forward = torch.neg
+    with fast_dropout(module):
+        assert torch.equal(module(torch.ones(3)), -torch.ones(3))
+    assert module.forward is torch.neg
+
+
+def test_within_itself_it_changes_nothing():
+    module = nn.Dropout(0.5)
+    with fast_dropout(module):
+        outer = module.forward
+        with fast_dropout(module):
+            assert module.forward is outer
+        assert module.forward is outer
+    assert "forward" not in vars(module)
+
+
+def test_the_device_is_that_of_the_input():
+    with torch.device("meta"):
+        assert drop(torch.ones(8, device="cpu")).device.type == "cpu"
+
+
 def test_the_model_is_left_as_it_was_found():
     model = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 2))
     with fast_dropout(model):

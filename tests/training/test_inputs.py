@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch_geometric.data import Batch
-from torch_geometric.nn import GCN, SAGEConv
+from torch_geometric.nn import GCN, GCNConv, SAGEConv
 
 from fastglt.training.inputs import (
     MAX_DENSITY,
@@ -99,6 +99,26 @@ class _Liar(nn.Module):
         return self.lin(x.to_dense()) * (2 if x.layout == torch.sparse_csr else 1)
 
 
+class _DropsEdges(nn.Module):
+    """Changes its edges in training mode only, in a way that has no CSR form."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = GCNConv(60, 3)
+
+    def forward(self, x, edge_index):
+        if self.training:
+            edge_index = edge_index[:, torch.rand(edge_index.size(1)) > 0.2]
+        return self.conv(x, edge_index)
+
+
+class _Raises(_DropsEdges):
+    def forward(self, x, edge_index):
+        if edge_index.layout != torch.strided:
+            raise KeyError(edge_index.layout)
+        return self.conv(x, edge_index)
+
+
 class _OwnCall(NodeClassification):
     """Reads ``edge_index``, so no matrix would be used."""
 
@@ -141,6 +161,26 @@ def test_a_model_that_cannot_take_a_matrix_keeps_its_edges(kind):
     _assert_close(_outputs_and_gradients(model, sparse), expected)
     if kind is _Counts:
         assert ADJACENCY not in sparse
+
+
+@pytest.mark.parametrize("make", [_DropsEdges, _Raises])
+def test_a_model_that_fails_with_a_matrix_keeps_its_edges(make):
+    model, data = make(), _sparse_graph()
+    random = torch.get_rng_state()
+    assert ADJACENCY not in with_sparse_inputs(model, data, TASK)
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize("key", ["edge_index", "edge_weight"])
+def test_a_matrix_of_other_edges_is_not_used(key):
+    data = _sparse_graph()
+    data.edge_weight = torch.linspace(0.5, 2, data.num_edges)
+    model = build("weighted", data)
+    changed = with_adjacency(data)
+    changed[key] = changed[key].flip(-1)
+    assert torch.equal(
+        TASK.call(model, changed), model(data.x, changed.edge_index, changed.edge_weight)
+    )
 
 
 def test_features_that_are_not_sparse_stay():

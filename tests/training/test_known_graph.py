@@ -133,6 +133,37 @@ def test_features_that_want_a_gradient_get_it():
     torch.testing.assert_close(actual, expected)
 
 
+def test_what_a_model_does_to_an_aggregate_in_place_is_not_kept():
+    data, conv = graph(0, False), GCNConv(F, F, bias=False)
+    conv.lin = nn.Identity()
+    known = KnownGraph(data)
+    with known.known_to(conv):
+        first = conv(data.x, known.matrix).clone()
+        conv(data.x, known.matrix).zero_()
+        assert torch.equal(conv(data.x, known.matrix), first)
+
+
+def test_what_inference_mode_computes_is_not_kept_for_training():
+    data, conv = graph(0, False), GCNConv(F, 3).double()
+    known = KnownGraph(data)
+    with known.known_to(conv):
+        with torch.inference_mode():
+            conv(data.x, known.matrix)
+        conv(data.x, known.matrix).sum().backward()
+    assert conv.lin.weight.grad is not None
+
+
+def test_a_forward_on_the_instance_stays():
+    def own(x, edge_index):
+        return x
+
+    data, conv = graph(0, False), GCNConv(F, 3).double()
+    conv.forward = own
+    with KnownGraph(data).known_to(conv):
+        assert conv.forward is own
+    assert conv.forward is own
+
+
 def test_the_model_is_left_as_it_was_found():
     data, model = graph(0, False), nn.ModuleList([GCNConv(F, 2), SAGEConv(F, 2), GATConv(F, 2)])
     before = [set(vars(module)) for module in model.modules()]

@@ -30,7 +30,11 @@ def fast_dropout(model: nn.Module) -> Iterator[None]:
     Args:
         model: The model; it is left as it was found.
     """
-    modules = [module for module in model.modules() if type(module) is nn.Dropout]
+    modules = [
+        module
+        for module in model.modules()
+        if type(module) is nn.Dropout and "forward" not in vars(module)
+    ]
     for module in modules:
         vars(module)["forward"] = functools.partial(_forward, module)
     try:
@@ -45,9 +49,9 @@ def _forward(module: nn.Dropout, input: Tensor) -> Tensor:
     is_plain = input.device.type == "cpu" and input.layout == torch.strided and not module.inplace
     if not (module.training and is_plain and 0 < kept < _LEVELS and input.is_floating_point()):
         return F.dropout(input, module.p, module.training, module.inplace)
-    words = torch.empty(-(-input.numel() // 4), dtype=torch.int64)
+    words = torch.empty(-(-input.numel() // 4), dtype=torch.int64, device=input.device)
     words.random_(torch.iinfo(torch.int64).min, None)
     bits = words.view(torch.int16)[: input.numel()].view(input.shape)
-    factor = torch.empty(input.shape, dtype=input.dtype)
+    factor = torch.empty(input.shape, dtype=input.dtype, device=input.device)
     torch.lt(bits, kept - _LEVELS // 2, out=factor)
     return input * factor.mul_(_LEVELS / kept)

@@ -54,6 +54,10 @@ class KnownGraph:
         self._products: dict[Kind, Product] = {}
         self._aggregates: dict[Kind, Tensor] = {}
 
+    def is_of(self, data: Data) -> bool:
+        """Whether ``data`` still has the edges and the edge weights that this was made of."""
+        return all(data.get(name) is self._data.get(name) for name in ("edge_index", "edge_weight"))
+
     @functools.cached_property
     def matrix(self) -> Tensor:
         """The transposed adjacency matrix, CSR ``[num_nodes, num_nodes]``.
@@ -72,7 +76,8 @@ class KnownGraph:
         """Serve the model's convs, within the context, wherever they get :attr:`matrix`.
 
         These are GCNConv, GINConv, SAGEConv and GraphConv with sum or mean aggregation, but not
-        subclasses of them, and without message hooks; others do as they always do.
+        subclasses of them, and without message hooks or a ``forward`` of the instance; others do as
+        they always do.
 
         Args:
             model: The model; it is left as it was found.
@@ -126,9 +131,13 @@ class KnownGraph:
             self._products[kind] = self._new_product(kind)
         if not self._is_raw(x):
             return self._products[kind](x)
-        if kind not in self._aggregates:
-            self._aggregates[kind] = self._products[kind](x)
-        return self._aggregates[kind]
+        kept = self._aggregates.get(kind)
+        if kept is None or kept._version > 0:  # a model may have changed it in place
+            kept = self._products[kind](x)
+            if kept.is_inference():  # of no use to autograd later
+                return kept
+            self._aggregates[kind] = kept
+        return kept
 
     def _new_product(self, kind: Kind) -> Product:
         data, edge_index = self._data, self._data.edge_index
@@ -201,4 +210,5 @@ def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
 
 
 def _is_served(module: nn.Module) -> bool:
-    return type(module) in (GCNConv, GINConv, SAGEConv, GraphConv) and has_csr_messages(module)
+    is_kind = type(module) in (GCNConv, GINConv, SAGEConv, GraphConv)
+    return is_kind and "forward" not in vars(module) and has_csr_messages(module)

@@ -100,8 +100,8 @@ class Task(ABC):
         """
         named = self.keywords(model, data)
         out: Tensor
-        if ADJACENCY in data:
-            known = data[ADJACENCY]
+        known = data.get(ADJACENCY)
+        if known is not None and known.is_of(data):
             with known.known_to(model):
                 out = model(data.get("x"), known.matrix, **named)
             return out
