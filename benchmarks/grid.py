@@ -36,6 +36,12 @@ FULL = {("gcn", "cora"), ("gcn", "citeseer"), ("gcn", "pubmed"), ("gat", "cora")
 OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     # Sums over some 36 neighbours, twice: without a norm it does not train.
     ("gin", "computers"): {"norm": "batch_norm"},
+    ("deepergcn", "computers"): {
+        "dense-epochs": 10,
+        "pretrain-epochs": 3,
+        "denoise-steps": 10,
+        "retrain-epochs": 10,
+    },
     # The last layer of GAT has as many messages a head and edge as there are classes.
     ("gat", "ogbn-arxiv"): {"heads": 2, "hidden": 64},
     **{(model, "ogbl-ddi"): {"hidden": 64, "batch-size": 400_000} for model in BACKBONES},
