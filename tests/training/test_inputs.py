@@ -183,6 +183,30 @@ def test_a_matrix_of_other_edges_is_not_used(key):
     )
 
 
+class _Amplifies(nn.Module):
+    """Makes rounding errors a million times larger, as very deep models do."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.conv = GCNConv(data.num_features, 3)
+
+    def forward(self, x, edge_index):
+        return torch.sin(1e6 * self.conv(x, edge_index))
+
+
+class _SinglePrecision(_Amplifies):
+    def forward(self, x, edge_index):
+        assert x.dtype == torch.float32
+        return self.conv(x, edge_index)
+
+
+@pytest.mark.parametrize("kind", [_Amplifies, _SinglePrecision])
+def test_rounding_does_not_decide(kind):
+    data = _sparse_graph()
+    torch.manual_seed(0)
+    assert ADJACENCY in with_sparse_inputs(kind(data), data, TASK)
+
+
 def test_features_that_are_not_sparse_stay():
     data = graph()
     assert with_sparse_features(data) is data
