@@ -60,7 +60,7 @@ class KnownGraph:
 
     @functools.cached_property
     def matrix(self) -> Tensor:
-        """The transposed adjacency matrix, CSR ``[num_nodes, num_nodes]``.
+        """The transposed adjacency matrix, CSR ``[num_nodes, num_nodes]``, of the features' type.
 
         This is what a model is called with instead of ``edge_index``.
         """
@@ -69,7 +69,8 @@ class KnownGraph:
             matrix: Tensor = to_torch_csr_tensor(
                 data.edge_index.flip(0), data.get("edge_weight"), size=(num_nodes, num_nodes)
             )
-        return matrix
+            x: Tensor | None = data.get("x")
+            return matrix if x is None or not x.is_floating_point() else matrix.to(x.dtype)
 
     @contextmanager
     def known_to(self, model: nn.Module) -> Iterator[None]:
