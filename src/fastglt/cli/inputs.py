@@ -97,7 +97,7 @@ def load_dataset(options: DataOptions, record: DatasetRecord | None = None) -> L
     """
     with working("loading torch"), immediate_interrupts():
         import torch_geometric.data
-        import torch_geometric.nn  # noqa: F401
+        import torch_geometric.nn  # noqa: F401  (the slow part, under the notice)
 
     try:
         return _load(options, None if record is None else record.transforms)

@@ -41,7 +41,7 @@ def pyg(folder: Path, name: str, dataset: str) -> Data:
 def _quiet(dataset_class: Any) -> Any:
     """PyG prints "Processing..." unless ``log`` is false, but these classes do not take ``log``."""
 
-    class Quiet(dataset_class):  # type: ignore[misc]
+    class Quiet(dataset_class):  # type: ignore[misc]  # a class that is known at run time
         log = property(lambda _: False, lambda _self, _value: None)
 
     return Quiet

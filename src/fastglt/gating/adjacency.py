@@ -66,6 +66,14 @@ class Adjacency:
         return self.by_target.row_starts.diff()
 
 
+def spmm(matrix: Tensor, x: Tensor) -> Tensor:
+    """``matrix @ x`` of a CSR matrix and a dense one."""
+    if x.device.type == "cpu":  # an own kernel of torch, faster than that of the plain product
+        product: Tensor = torch.sparse.mm(matrix, x.contiguous(), "sum")
+        return product
+    return matrix @ x
+
+
 class _Compressed:
     """Edges in CSR order: where rows start, the column of each edge, and its place among edges."""
 
@@ -78,11 +86,7 @@ class _Compressed:
         return self._matrix(values.index_select(0, self.position))
 
     def matmul(self, values: Tensor, x: Tensor) -> Tensor:
-        matrix = self.matrix(values)
-        if x.device.type == "cpu":  # an own kernel of torch, faster than that of the plain product
-            product: Tensor = torch.sparse.mm(matrix, x.contiguous(), "sum")
-            return product
-        return matrix @ x
+        return spmm(self.matrix(values), x)
 
     def sample(self, left: Tensor, right: Tensor) -> Tensor:
         """``(left @ right.T)[row, column]`` of every edge, in the order of ``edge_index``."""

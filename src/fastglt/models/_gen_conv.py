@@ -36,7 +36,7 @@ class Neighbors(NamedTuple):
     outgoing: Tensor
 
 
-class SoftmaxGENConv(GENConv):  # type: ignore[misc]
+class SoftmaxGENConv(GENConv):  # type: ignore[misc]  # PyG is untyped
     """PyG's GENConv with softmax aggregation of learned temperature, fast on CSR adjacencies.
 
     With an ``edge_index``, with edge features, or where the range of ``t·m`` exceeds

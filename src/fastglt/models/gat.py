@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GAT
 
 
-class InputDropoutGAT(GAT):  # type: ignore[misc]
+class InputDropoutGAT(GAT):  # type: ignore[misc]  # PyG is untyped
     """PyG's GAT that also drops input features, as its paper does (Veličković et al., 2018).
 
     PyG's own drops hidden features and attention only, which costs more than a point of accuracy

@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from fastglt import scores
 from fastglt.gating import edge_gradient
-from fastglt.masks import SELF_LOOP, EdgeGroups, EdgeMask
+from fastglt.masks import EdgeMask
 from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
 from fastglt.search.regularizers import gate_penalty
@@ -48,7 +48,7 @@ class SearchRun:
         context, gate = self.context, edge_weight
         if context.settings.edge_score == "influence":
             keep = self.denoiser.edge_mask.keep
-            return _as_given(_influence(context, self.denoiser.data, keep), context.groups)
+            return _influence(context, self.denoiser.data, keep)
         if self.gate is not None:
             # Pruned gates are held at 0, but what counts is the slope of a whole edge.
             whole = torch.where(self.denoiser.edge_mask.keep, self.gate.detach(), 1.0)
@@ -94,7 +94,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         edge_sparsity=settings.edge_sparsity,
         weight_sparsity=settings.weight_sparsity,
         config=settings if steps else _without_warmup(settings),
-        edge_score=_as_given(_one_shot_score(context, gate), context.groups),
+        edge_score=_one_shot_score(context, gate),
         edge_gate=gate,
         groups=context.groups,
     )
@@ -197,18 +197,6 @@ def _one_shot_score(context: SearchContext, gate: nn.Parameter | None) -> Tensor
 
     gradient = edge_gradient(loss, context.data.edge_index, groups, keep)
     return scores.unit_gate(gradient, groups, keep)
-
-
-def _as_given(score: Tensor, groups: EdgeGroups) -> Tensor:
-    """``[num_groups]`` scores, spread to ``[num_edges]`` where edges have duplicates.
-
-    The mean over six and more equal values may differ from them in its last bit, so that only
-    without duplicates both forms give the same masks.
-    """
-    num_proper = int((groups.index != SELF_LOOP).sum())
-    if num_proper == (2 if groups.undirected else 1) * groups.num_groups:
-        return score
-    return groups.to_edges(score, 0.0)
 
 
 def _scoring_loss(context: SearchContext, gate: Tensor) -> Tensor:

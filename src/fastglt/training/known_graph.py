@@ -21,7 +21,7 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import to_torch_csr_tensor
 
 from fastglt._csr import ignore_csr_warnings
-from fastglt.gating import Adjacency, has_csr_messages
+from fastglt.gating import Adjacency, has_csr_messages, spmm
 
 
 class Kind(NamedTuple):
@@ -195,19 +195,12 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, product: Product) -> Tensor:
         ctx.product = product
-        return _multiply(product.matrix, x)
+        return spmm(product.matrix, x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _multiply(ctx.product.transposed, gradient), None
-
-
-def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
-    if x.device.type == "cpu":  # an own kernel of torch, faster than that of the plain product
-        product: Tensor = torch.sparse.mm(matrix, x.contiguous(), "sum")
-        return product
-    return matrix @ x
+        return spmm(ctx.product.transposed, gradient), None
 
 
 def _is_served(module: nn.Module) -> bool:
