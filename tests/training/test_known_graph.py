@@ -10,7 +10,7 @@ from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphConv, SAGEConv
 
-from fastglt.training import known_graph
+from fastglt.training import product
 from fastglt.training.known_graph import KnownGraph
 
 N, F = 12, 5
@@ -82,13 +82,13 @@ def test_outputs_and_gradients_are_those_of_the_edges(name, loops, weighted, hid
 
 def counted(monkeypatch):
     calls = []
-    multiply = known_graph.spmm
+    multiply = product.spmm
 
     def count(matrix, x):
         calls.append(tuple(x.shape))
         return multiply(matrix, x)
 
-    monkeypatch.setattr(known_graph, "spmm", count)
+    monkeypatch.setattr(product, "spmm", count)
     return calls
 
 

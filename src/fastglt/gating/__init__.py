@@ -13,6 +13,7 @@ from fastglt.gating.checks import check_model as check_model
 from fastglt.gating.checks import initialize_lazy as initialize_lazy
 from fastglt.gating.csr import csr_messages as csr_messages
 from fastglt.gating.csr import has_csr_messages as has_csr_messages
+from fastglt.gating.csr import has_message_hooks as has_message_hooks
 from fastglt.gating.csr import supports_csr_messages as supports_csr_messages
 from fastglt.gating.edges import keep_edges as keep_edges
 from fastglt.gating.edges import reorder_edges as reorder_edges

@@ -13,10 +13,15 @@ import functools
 from typing import Any
 
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from fastglt.masks import counting_sort
+
+_NARROW = 16
+"""Up to so many columns MKL's sparse product is faster than the kernel that torch has of its own,
+above them slower."""
 
 
 class Adjacency:
@@ -67,11 +72,30 @@ class Adjacency:
 
 
 def spmm(matrix: Tensor, x: Tensor) -> Tensor:
-    """``matrix @ x`` of a CSR matrix and a dense one."""
-    if x.device.type == "cpu":  # an own kernel of torch, faster than that of the plain product
-        product: Tensor = torch.sparse.mm(matrix, x.contiguous(), "sum")
-        return product
-    return matrix @ x
+    """``matrix @ x`` of a CSR matrix and a dense or CSR one, of whose form the result is."""
+    if x.device.type != "cpu":
+        return matrix @ x
+    if x.layout == torch.sparse_csr:
+        return _from_scipy(_to_scipy(matrix) @ _to_scipy(x), x)
+    if x.size(1) <= _NARROW and torch.backends.mkl.is_available():
+        return matrix @ x.contiguous()
+    product: Tensor = torch.sparse.mm(matrix, x.contiguous(), "sum")
+    return product
+
+
+def _to_scipy(matrix: Tensor) -> csr_array:
+    parts = (matrix.values(), matrix.col_indices(), matrix.crow_indices())
+    return csr_array(tuple(part.detach().numpy() for part in parts), shape=tuple(matrix.shape))
+
+
+def _from_scipy(matrix: csr_array, like: Tensor) -> Tensor:
+    matrix.sort_indices()
+    parts = (matrix.indptr, matrix.indices, matrix.data)
+    starts, columns, values = map(torch.from_numpy, parts)
+    index = like.col_indices().dtype
+    return torch.sparse_csr_tensor(
+        starts.to(index), columns.to(index), values, matrix.shape, check_invariants=False
+    )
 
 
 class _Compressed:

@@ -194,13 +194,18 @@ def _num_targets(size: Any, source: Tensor, target: Tensor | None) -> int:
     return source.size(0) if target is None else target.size(0)
 
 
+def has_message_hooks(conv: MessagePassing) -> bool:
+    """Whether somebody listens to the steps of a conv's ``propagate`` or ``edge_updater``."""
+    steps = ("propagate", "message", "aggregate", "message_and_aggregate", "edge_update")
+    return any(
+        getattr(conv, f"_{step}_forward_{kind}")
+        for step in steps
+        for kind in ("pre_hooks", "hooks")
+    )
+
+
 def has_csr_messages(conv: MessagePassing) -> bool:
     """Whether a conv's aggregate is a sparse product, as :func:`csr_messages` says."""
-    hooks = [
-        getattr(conv, f"_{step}_forward_{kind}")
-        for step in ("propagate", "message", "aggregate", "message_and_aggregate")
-        for kind in ("pre_hooks", "hooks")
-    ]
     return (
         type(conv) in _FACTOR
         and conv.aggr in _SUMS
@@ -208,5 +213,5 @@ def has_csr_messages(conv: MessagePassing) -> bool:
         and conv.decomposed_layers == 1
         and not conv.explain
         and not getattr(conv, "cached", False)
-        and not any(hooks)
+        and not has_message_hooks(conv)
     )

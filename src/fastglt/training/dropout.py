@@ -7,12 +7,15 @@ epoch of a two-layer GCN. Sixteen random bits an element do as well.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 _LEVELS = 1 << 16
 """The share that is kept is a multiple of one in so many, and outputs are scaled by its inverse."""
@@ -44,14 +47,58 @@ def fast_dropout(model: nn.Module) -> Iterator[None]:
             vars(module).pop("forward", None)
 
 
-def _forward(module: nn.Dropout, input: Tensor) -> Tensor:
-    kept = round((1 - module.p) * _LEVELS)
-    is_plain = input.device.type == "cpu" and input.layout == torch.strided and not module.inplace
-    if not (module.training and is_plain and 0 < kept < _LEVELS and input.is_floating_point()):
-        return F.dropout(input, module.p, module.training, module.inplace)
-    words = torch.empty(-(-input.numel() // 4), dtype=torch.int64, device=input.device)
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Nothing is dropped, within the context, also in training mode.
+
+    Args:
+        model: The model; it is left as it was found.
+    """
+    modules = [
+        module for module in model.modules() if isinstance(getattr(module, "dropout", None), float)
+    ]
+    shares = [module.dropout for module in modules]
+    for module in modules:
+        module.dropout = 0.0
+    try:
+        with _DropsNothing():
+            yield
+    finally:
+        for module, share in zip(modules, shares, strict=True):
+            module.dropout = share
+
+
+class _DropsNothing(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in (F.dropout, torch.dropout):
+            return args[0] if args else kwargs["input"]
+        return func(*args, **(kwargs or {}))
+
+
+def dropout_factor(shape: torch.Size, p: float, like: Tensor) -> Tensor:
+    """What to multiply elements by to drop them with probability ``p``, and keep expected values.
+
+    Args:
+        shape: Shape of the result.
+        p: In ``[0, 1)``; rounded to 1/65536 on the CPU.
+        like: Of the type and on the device that the result is to have.
+    """
+    kept = round((1 - p) * _LEVELS)
+    if like.device.type != "cpu" or not 0 < kept < _LEVELS:
+        return F.dropout(torch.ones(shape, dtype=like.dtype, device=like.device), p)
+    count = math.prod(shape)
+    words = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
     words.random_(torch.iinfo(torch.int64).min, None)
-    bits = words.view(torch.int16)[: input.numel()].view(input.shape)
-    factor = torch.empty(input.shape, dtype=input.dtype, device=input.device)
+    bits = words.view(torch.int16)[:count].view(shape)
+    factor = torch.empty(shape, dtype=like.dtype, device=like.device)
     torch.lt(bits, kept - _LEVELS // 2, out=factor)
-    return input * factor.mul_(_LEVELS / kept)
+    return factor.mul_(_LEVELS / kept)
+
+
+def _forward(module: nn.Dropout, input: Tensor) -> Tensor:
+    is_plain = input.device.type == "cpu" and input.layout == torch.strided and not module.inplace
+    if not (module.training and is_plain and 0 < module.p < 1 and input.is_floating_point()):
+        return F.dropout(input, module.p, module.training, module.inplace)
+    return input * dropout_factor(input.shape, module.p, input)

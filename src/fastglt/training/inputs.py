@@ -8,7 +8,8 @@ to rounding, and if the model can be called with it in training mode too.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,11 @@ from torch_geometric.nn import MessagePassing
 
 from fastglt._csr import ignore_csr_warnings
 from fastglt.gating import keep_edges, takes_edge_attr
+from fastglt.training.dropout import without_dropout
+from fastglt.training.focus import proven_reach
 from fastglt.training.known_graph import KnownGraph
 from fastglt.training.seeding import seeded
+from fastglt.training.served import is_served
 from fastglt.training.task import ADJACENCY, Task
 
 MAX_DENSITY = 0.05
@@ -41,17 +45,37 @@ def with_sparse_inputs(model: nn.Module, data: Data, task: Task) -> Data:
     """
     if isinstance(data, Batch):
         return data
-    keep = _probed_edges(data)
-    if _is_equal(model, data, with_sparse_features, keep, task):
-        data = with_sparse_features(data)
-    fuses = task.passes_adjacency and any(
-        isinstance(conv, MessagePassing) and conv.fuse for conv in model.modules()
-    )
+    plain = kept_view(data, _probed_edges(data))
+    forms = list(_forms(model, data, task))
+    if not forms:
+        return data
+    reference = _reference(model, plain, task)
+    for form in forms:
+        if _is_equal(*reference, form, task):
+            result = form(data)
+            if ADJACENCY in result:
+                result[ADJACENCY].reach = proven_reach(model, form(plain), task)
+            return result
+    return data
+
+
+def _forms(model: nn.Module, data: Data, task: Task) -> Iterator[Callable[[Data], Data]]:
+    """The forms of the inputs that are worth a try, the best first."""
+    sparse = with_sparse_features(data) is not data
+    convs = [module for module in model.modules() if isinstance(module, MessagePassing)]
+    served = [is_served(conv) for conv in convs]
     # Edge attributes would have to follow the order of the matrix.
     reads_attributes = data.get("edge_attr") is not None and takes_edge_attr(model)
-    if fuses and not reads_attributes and _is_equal(model, data, with_adjacency, keep, task):
-        data = with_adjacency(data)
-    return data
+    passes = task.passes_adjacency and not reads_attributes
+    tokens = [True] if convs and all(served) else []
+    if any(served) or any(conv.fuse for conv in convs):
+        tokens.append(False)
+    adjacencies = [functools.partial(with_adjacency, is_token=token) for token in tokens if passes]
+    if sparse:
+        for adjacency in adjacencies:
+            yield lambda data, adjacency=adjacency: adjacency(with_sparse_features(data))
+        yield with_sparse_features
+    yield from adjacencies
 
 
 def with_sparse_features(data: Data) -> Data:
@@ -67,13 +91,13 @@ def with_sparse_features(data: Data) -> Data:
     return sparse
 
 
-def with_adjacency(data: Data) -> Data:
+def with_adjacency(data: Data, is_token: bool = False) -> Data:
     """``data`` with a :class:`KnownGraph` under :data:`ADJACENCY`.
 
     :meth:`Task.call` prefers its matrix to ``edge_index``.
     """
     result = copy.copy(data)
-    result[ADJACENCY] = KnownGraph(data)
+    result[ADJACENCY] = KnownGraph(data, is_token)
     return result
 
 
@@ -97,7 +121,9 @@ def kept_view(data: Data, keep: Tensor) -> Data:
         return keep_edges(data, keep)
     plain = copy.copy(data)
     del plain[ADJACENCY]
-    return with_adjacency(keep_edges(plain, keep))
+    kept = keep_edges(plain, keep)
+    kept[ADJACENCY] = data[ADJACENCY].like(kept)
+    return kept
 
 
 def probed(data: Data) -> Data:
@@ -117,17 +143,16 @@ def _probed_edges(data: Data) -> Tensor:
 
 
 def _is_equal(
-    model: nn.Module, data: Data, form: Callable[[Data], Data], keep: Tensor, task: Task
+    model: nn.Module,
+    plain: Data,
+    expected: list[Tensor],
+    form: Callable[[Data], Data],
+    task: Task,
 ) -> bool:
     """Whether a form of the inputs changes no output and no weight gradient."""
-    plain = kept_view(data, keep)
-    if form(plain) is plain:
-        return False
-    model, plain, expected = _reference(model, plain, task)
     sparse = form(plain)
     try:
         actual = _probe(model, sparse, task)
-        _train_once(model, sparse, task)
     except Exception:  # noqa: BLE001 - a model may raise anything on a form it does not know
         return False
     return all(
@@ -152,18 +177,14 @@ def _reference(model: nn.Module, data: Data, task: Task) -> tuple[nn.Module, Dat
         return model, data, _probe(model, data, task)
 
 
-@torch.no_grad()
-def _train_once(model: nn.Module, data: Data, task: Task) -> None:
-    """Call a copy in training mode, in which some models change the edges."""
-    with seeded(0):
-        task.encode(copy.deepcopy(model).train(), data)
-
-
 def _probe(model: nn.Module, data: Data, task: Task) -> list[Tensor]:
-    model = copy.deepcopy(model).eval()
-    out = task.encode(model, data)
+    """Outputs in training mode, where some models change the edges, and in eval mode; gradients."""
+    model = copy.deepcopy(model).train()
+    with torch.no_grad(), seeded(0), without_dropout(model):
+        trained = task.encode(model, data)
+    out = task.encode(model.eval(), data)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(
         out.square().sum(), parameters, allow_unused=True, materialize_grads=True
     )
-    return [out.detach(), *gradients]
+    return [trained, out.detach(), *gradients]

@@ -1,7 +1,8 @@
 """Aggregations on a graph that stays the same from one forward pass to the next.
 
 In every forward and backward pass of every conv PyG normalises the adjacency matrix and transposes
-it, and it aggregates the raw features, which do not change either. Here this is done once a graph.
+it, and it aggregates the raw features, which do not change either. Here this is done once a graph,
+and where only some nodes' predictions are wanted, only for the nodes that they depend on.
 """
 
 from __future__ import annotations
@@ -10,36 +11,33 @@ import copy
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch_geometric.data import Data
-from torch_geometric.nn import GCNConv, GINConv, GraphConv, MessagePassing, SAGEConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
-from torch_geometric.utils import to_torch_csr_tensor
+from torch_geometric.utils import add_remaining_self_loops, to_torch_csr_tensor
 
 from fastglt._csr import ignore_csr_warnings
-from fastglt.gating import Adjacency, has_csr_messages, spmm
+from fastglt.gating import Adjacency
+from fastglt.training.attention import AttentionEdges
+from fastglt.training.field import Field
+from fastglt.training.product import Kind, Product
+from fastglt.training.rows import first_rows, take_rows
+from fastglt.training.served import serving
 
 
-class Kind(NamedTuple):
-    """Which matrix a conv multiplies by.
+class Reach(NamedTuple):
+    """What has been proven of a model: its predictions for some nodes, computed from these alone.
 
     Attributes:
-        name: ``"gcn"``, ``"sum"`` or ``"mean"``.
-        dtype: Type of its values.
-        weighted: Whether edge weights count.
-        improved: Of GCNConv.
-        add_self_loops: Of GCNConv.
+        num_convs: How many convs it calls, one after the other.
+        in_training: Whether it holds in training mode too.
     """
 
-    name: str
-    dtype: torch.dtype
-    weighted: bool
-    improved: bool = False
-    add_self_loops: bool = False
+    num_convs: int
+    in_training: bool
 
 
 class KnownGraph:
@@ -47,16 +45,40 @@ class KnownGraph:
 
     Args:
         data: The graph; its edges, weights and features must not be changed in place.
+        is_token: Whether :attr:`matrix`, which takes the place of ``edge_index``, may be empty,
+            since the model's convs are served and nothing else reads it.
+        reach: What is proven of the model that is called on it.
+        field: The nodes to compute for; ``None`` for all. Then :attr:`x` has rows for the nodes
+            that the first conv reads, and the model returns one row a wanted node.
     """
 
-    def __init__(self, data: Data) -> None:
+    def __init__(
+        self,
+        data: Data,
+        is_token: bool = False,
+        reach: Reach | None = None,
+        field: Field | None = None,
+    ) -> None:
         self._data = copy.copy(data)
-        self._products: dict[Kind, Product] = {}
-        self._aggregates: dict[Kind, Tensor] = {}
+        self.is_token = is_token
+        self.reach = reach
+        self._field = field
+        x: Tensor | None = data.get("x")
+        self.x = x if x is None or field is None else take_rows(x, field.order)
+        self._call = 0
+        self._products: dict[tuple[Kind, int], Product] = {}
+        self._attention: dict[tuple[bool, int, int], AttentionEdges] = {}
+        self._aggregates: dict[tuple[Kind, int], Tensor] = {}
+        self._constants: dict[int, Product] = {}
+        self._numbers: dict[int, tuple[Tensor, int, float]] = {}
 
     def is_of(self, data: Data) -> bool:
         """Whether ``data`` still has the edges and the edge weights that this was made of."""
         return all(data.get(name) is self._data.get(name) for name in ("edge_index", "edge_weight"))
+
+    def like(self, data: Data) -> KnownGraph:
+        """The same for another graph that the same model is called on."""
+        return KnownGraph(data, self.is_token, self.reach)
 
     @functools.cached_property
     def matrix(self) -> Tensor:
@@ -65,82 +87,117 @@ class KnownGraph:
         This is what a model is called with instead of ``edge_index``.
         """
         data, num_nodes = self._data, self._data.num_nodes
+        edge_index, weight = data.edge_index, data.get("edge_weight")
+        if self.is_token:
+            edge_index, weight = edge_index[:, :0], None
         with ignore_csr_warnings():
             matrix: Tensor = to_torch_csr_tensor(
-                data.edge_index.flip(0), data.get("edge_weight"), size=(num_nodes, num_nodes)
+                edge_index.flip(0), weight, size=(num_nodes, num_nodes)
             )
             x: Tensor | None = data.get("x")
             return matrix if x is None or not x.is_floating_point() else matrix.to(x.dtype)
 
     @contextmanager
     def known_to(self, model: nn.Module) -> Iterator[None]:
-        """Serve the model's convs, within the context, wherever they get :attr:`matrix`.
+        """Serve the model's convs and linear layers, within the context.
 
-        These are GCNConv, GINConv, SAGEConv and GraphConv with sum or mean aggregation, but not
-        subclasses of them, and without message hooks or a ``forward`` of the instance; others do as
+        See :mod:`fastglt.training.served` for which these are, and when they are; others do as
         they always do.
 
         Args:
             model: The model; it is left as it was found.
         """
-        convs = [module for module in model.modules() if _is_served(module)]
-        for conv in convs:
-            if isinstance(conv, GCNConv):
-                vars(conv)["forward"] = functools.partial(self._gcn, conv)
-            else:
-                vars(conv)["propagate"] = functools.partial(self._propagate, conv)
-        try:
+        self._call = 0
+        with serving(model, self):
             yield
-        finally:
-            for conv in convs:
-                vars(conv).pop("forward", None)
-                vars(conv).pop("propagate", None)
 
-    def _gcn(
-        self, conv: GCNConv, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None
-    ) -> Tensor:
-        """The forward pass of a GCNConv, with the linear map on the cheaper side."""
-        if edge_index is not self.matrix or edge_weight is not None:
-            out: Tensor = GCNConv.forward(conv, x, edge_index, edge_weight)
-            return out
-        kind = Kind("sum", x.dtype, weighted=True)
-        if conv.normalize:
-            kind = Kind("gcn", x.dtype, True, conv.improved, conv.add_self_loops)
-        if x.layout == torch.strided and (self._is_raw(x) or x.size(1) < conv.out_channels):
-            out = conv.lin(self._aggregated(kind, x))
-        else:
-            out = self._aggregated(kind, conv.lin(x))
-        return out if conv.bias is None else out + conv.bias
+    @property
+    def num_calls(self) -> int:
+        """How many convs have been served since :meth:`known_to` was entered."""
+        return self._call
 
-    def _propagate(
-        self, conv: MessagePassing, edge_index: Tensor, size: Any = None, **arguments: Any
-    ) -> Tensor:
-        x = arguments["x"]
-        source = x[0] if isinstance(x, tuple) else x
-        if edge_index is not self.matrix or source.layout != torch.strided:
-            out: Tensor = type(conv).propagate(conv, edge_index, size=size, **arguments)
-            return out
-        name = "mean" if conv.aggr == "mean" else "sum"
-        return self._aggregated(Kind(name, source.dtype, isinstance(conv, GraphConv)), source)
+    def begin(self) -> int:
+        """Count one more conv; which one it is, from 0."""
+        self._call += 1
+        return self._call - 1
 
-    def _is_raw(self, x: Tensor) -> bool:
-        return x is self._data.get("x") and not x.requires_grad
+    def is_raw(self, x: Tensor) -> bool:
+        """Whether ``x`` is the graph's own features and no gradient is wanted for it."""
+        return x is self.x and not x.requires_grad
 
-    def _aggregated(self, kind: Kind, x: Tensor) -> Tensor:
-        """The aggregate of dense ``x``, which is kept if that is the graph's own features."""
-        if kind not in self._products:
-            self._products[kind] = self._new_product(kind)
-        if not self._is_raw(x):
-            return self._products[kind](x)
-        kept = self._aggregates.get(kind)
+    def targets(self, call: int, x: Tensor) -> Tensor:
+        """The rows of ``x``, dense or CSR, of the nodes that a conv computes."""
+        return x if self._field is None else first_rows(x, self._field.sizes[call + 1])
+
+    def number(self, scalar: Tensor) -> float:
+        """The value of a tensor of one element, read from the device once."""
+        known = self._numbers.get(id(scalar))
+        if known is None or known[1] != scalar._version:
+            known = self._numbers[id(scalar)] = (scalar, scalar._version, float(scalar))
+        return known[2]
+
+    def aggregated(self, kind: Kind, call: int, x: Tensor) -> Tensor:
+        """The aggregate of ``x``, which is kept if that is the graph's own features.
+
+        Args:
+            kind: The matrix.
+            call: Which of the model's convs, from 0.
+            x: ``[num_sources, channels]``; CSR only if :meth:`is_raw`.
+        """
+        if not self.is_raw(x):
+            return self._product(kind, call)(x)
+        key = self._key(kind, call)
+        kept = self._aggregates.get(key)
         if kept is None or kept._version > 0:  # a model may have changed it in place
-            kept = self._products[kind](x)
+            kept = self._product(kind, call)(x)
             if kept.is_inference():  # of no use to autograd later
                 return kept
-            self._aggregates[kind] = kept
+            self._aggregates[key] = kept
         return kept
 
-    def _new_product(self, kind: Kind) -> Product:
+    def times_constant(self, x: Tensor, weight: Tensor) -> Tensor | None:
+        """``x @ weight`` where ``x`` is a CSR matrix that is known, else ``None``."""
+        if x is not self.x and all(x is not kept for kept in self._aggregates.values()):
+            return None
+        if id(x) not in self._constants:
+            self._constants[id(x)] = Product.of_csr(x)
+        return self._constants[id(x)](weight)
+
+    def attention_edges(self, call: int, add_self_loops: bool, heads: int) -> AttentionEdges:
+        """The edges of a conv with attention, one self-loop a node among them if asked for."""
+        key = (add_self_loops, call if self._field is not None else 0, heads)
+        if key not in self._attention:
+            edge_index, num_nodes = self._data.edge_index, int(self._data.num_nodes)
+            if add_self_loops:
+                edge_index, _ = add_remaining_self_loops(edge_index, num_nodes=num_nodes)
+            _, edge_index, shape = self._block(edge_index, call)
+            self._attention[key] = AttentionEdges(edge_index, shape, heads)
+        return self._attention[key]
+
+    def _key(self, kind: Kind, call: int) -> tuple[Kind, int]:
+        return (kind, 0 if self._field is None else call)
+
+    def _product(self, kind: Kind, call: int) -> Product:
+        key = self._key(kind, call)
+        if key not in self._products:
+            edge_index, values = self._weighted_edges(kind)
+            position, edge_index, shape = self._block(edge_index, call)
+            values = values if position is None else values[position]
+            self._products[key] = Product(Adjacency(edge_index, *shape[::-1]), values)
+        return self._products[key]
+
+    def _block(
+        self, edge_index: Tensor, call: int
+    ) -> tuple[Tensor | None, Tensor, tuple[int, int]]:
+        """The edges that a conv computes from, and the numbers of its targets and sources."""
+        if self._field is None:
+            num_nodes = int(self._data.num_nodes)
+            return None, edge_index, (num_nodes, num_nodes)
+        position, edge_index = self._field.block(edge_index, call)
+        return position, edge_index, (self._field.sizes[call + 1], self._field.sizes[call])
+
+    def _weighted_edges(self, kind: Kind) -> tuple[Tensor, Tensor]:
+        """The elements of the matrix of the whole graph: ``[2, n]`` and ``[n]``."""
         data, edge_index = self._data, self._data.edge_index
         weight: Tensor | None = data.get("edge_weight") if kind.weighted else None
         if kind.name == "gcn":
@@ -155,54 +212,11 @@ class KnownGraph:
         if weight is None:
             weight = torch.ones(edge_index.size(1), device=edge_index.device)
         weight = weight.view(-1).to(kind.dtype)
-        adjacency = Adjacency(edge_index, data.num_nodes, data.num_nodes)
         if kind.name == "mean":
-            weight = weight / adjacency.in_degree[edge_index[1]]
-        return Product(adjacency, weight)
-
-
-class Product:
-    """A constant sparse matrix ``[n, n]`` to multiply by; its transpose is made once.
-
-    Args:
-        adjacency: The places of its values.
-        values: ``[num_edges]``.
-    """
-
-    def __init__(self, adjacency: Adjacency, values: Tensor) -> None:
-        self.matrix = adjacency.by_target.matrix(values)
-        self._source: tuple[Adjacency, Tensor] | None = (adjacency, values)
-        self._transposed: Tensor | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """``A @ x``, ``[n, channels]``; differentiable in ``x``."""
-        out: Tensor = _Apply.apply(x, self)  # type: ignore[no-untyped-call]
-        return out
-
-    @property
-    def transposed(self) -> Tensor:
-        """``A.T``, CSR; what it was made of is given up then."""
-        if self._source is not None:
-            adjacency, values = self._source
-            self._transposed, self._source = adjacency.by_source.matrix(values), None
-        assert self._transposed is not None
-        return self._transposed
-
-
-class _Apply(torch.autograd.Function):
-    """``A @ x``, with ``A.T @ gradient`` in the backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, product: Product) -> Tensor:
-        ctx.product = product
-        return spmm(product.matrix, x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return spmm(ctx.product.transposed, gradient), None
-
-
-def _is_served(module: nn.Module) -> bool:
-    is_kind = type(module) in (GCNConv, GINConv, SAGEConv, GraphConv)
-    return is_kind and "forward" not in vars(module) and has_csr_messages(module)
+            degree = torch.bincount(edge_index[1], minlength=data.num_nodes)
+            weight = weight / degree[edge_index[1]]
+        if kind.root:
+            loops = torch.arange(data.num_nodes, device=edge_index.device).expand(2, -1)
+            edge_index = torch.cat([edge_index, loops], dim=1)
+            weight = torch.cat([weight, weight.new_full((loops.size(1),), kind.root)])
+        return edge_index, weight

@@ -15,6 +15,7 @@ from fastglt.gating import WeightGate
 from fastglt.masks import WeightMask
 from fastglt.training.callback import Callback
 from fastglt.training.dropout import fast_dropout
+from fastglt.training.focus import focused
 from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.seeding import seeded
 from fastglt.training.task import Task
@@ -226,6 +227,10 @@ def fit(
         WeightGate(dict(model.named_parameters()), optimizer, mask)
     best, epoch = _Best(), 0
     generator = torch.Generator().manual_seed(seed)
+    if trained.edge_weight is None:
+        if objective.teacher is None:
+            data = focused(data, task, "train")
+        val_data = focused(val_data, task, "val")
     callback.on_phase_start(phase, config.epochs)
     with seeded(seed), fast_dropout(model):
         for epoch in range(1, config.epochs + 1):

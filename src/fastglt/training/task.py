@@ -124,6 +124,14 @@ class Task(ABC):
     def metric(self, out: Tensor, data: Data, split: Split) -> float:
         """Metric on one split, higher = better."""
 
+    def reads(self, data: Data, split: Split) -> Tensor | None:
+        """``[num_nodes]`` bool, the nodes whose predictions loss and metric on a split depend on.
+
+        ``None`` if that is not known. What is said here is only made use of where loss, metric and
+        gradients prove to be the same without the other nodes.
+        """
+        return None
+
     def has_split(self, data: Data, split: Split) -> bool:
         """Whether ``data`` has anything to measure on that split."""
         mask = data.get(f"{split}_mask")

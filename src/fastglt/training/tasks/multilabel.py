@@ -41,6 +41,11 @@ class MultiLabelNodeClassification(NamedTask):
         mask = data[f"{split}_mask"]
         return mean_roc_auc(out[mask][:, : data.y.size(1)], data.y[mask])
 
+    def reads(self, data: Data, split: Split) -> Tensor | None:
+        """The nodes of the split."""
+        mask: Tensor | None = data.get(f"{split}_mask")
+        return mask
+
     def guidance(self, out: Tensor, target: Tensor, temperature: float) -> Tensor:
         """Binary cross-entropy against the teacher's probabilities, see :func:`soft_bce`."""
         return soft_bce(out, target, temperature)

@@ -54,6 +54,11 @@ class NodeClassification(NamedTask):
         score = out[:, 1] - out[:, 0]
         return roc_auc(score[y == 1], score[y == 0])
 
+    def reads(self, data: Data, split: Split) -> Tensor | None:
+        """The nodes of the split."""
+        mask: Tensor | None = data.get(f"{split}_mask")
+        return mask
+
     def guidance(self, out: Tensor, target: Tensor, temperature: float) -> Tensor:
         """``T^2 * KL(teacher || out)``, mean over rows (Hinton et al., arXiv 1503.02531)."""
         return softmax_divergence(out, target, temperature)

@@ -1,0 +1,146 @@
+"""Predictions for some nodes only: those that a loss or a metric reads.
+
+On a graph with few labels most of an epoch goes into hidden channels of nodes that no labelled
+node depends on. Where a model is proven to be a chain of convs that can be served
+(:mod:`fastglt.training.served`), each conv computes only what the next one reads.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.nn import MessagePassing
+
+from fastglt.training.dropout import without_dropout
+from fastglt.training.field import Field
+from fastglt.training.known_graph import KnownGraph, Reach
+from fastglt.training.rows import take_rows
+from fastglt.training.seeding import seeded
+from fastglt.training.served import is_served
+from fastglt.training.task import ADJACENCY, Split, Task
+
+WORTHWHILE = 0.8
+"""A view must have at most this share of the rows that the convs would compute otherwise."""
+_MOVED = 0.1
+"""Standard deviation of what weights are moved by, lest zero-initialised ones hide something."""
+
+
+def focused(data: Data, task: Task, split: Split) -> Data:
+    """``data`` as far as a split's loss and metric depend on it.
+
+    Args:
+        data: A graph that came through :func:`fastglt.training.inputs.with_sparse_inputs`.
+        task: What is predicted.
+        split: The split whose predictions are wanted; for ``"train"``, also in training mode.
+
+    Returns:
+        A view on which the model returns one row a wanted node, and whose labels and masks have as
+        many rows; or ``data`` itself, where nothing is proven of the model or little would be won.
+    """
+    known = data.get(ADJACENCY)
+    if known is None or known.reach is None or not known.is_of(data):
+        return data
+    if split == "train" and not known.reach.in_training:
+        return data
+    wanted = task.reads(data, split)
+    if wanted is None:
+        return data
+    field = Field.of(data.edge_index, wanted, known.reach.num_convs)
+    if sum(field.sizes) > WORTHWHILE * len(field.sizes) * len(wanted):
+        return data
+    return _restricted(data, field)
+
+
+def proven_reach(model: nn.Module, data: Data, task: Task) -> Reach | None:
+    """What holds of a model: whether its predictions for some nodes can be computed alone.
+
+    Outputs, losses, metrics and gradients of a copy with moved weights are compared, in double
+    precision; in training mode without dropout.
+
+    Args:
+        model: The model; it is not changed.
+        data: The graph, with a :class:`KnownGraph`.
+        task: Calls the model.
+    """
+    convs = [module for module in model.modules() if isinstance(module, MessagePassing)]
+    if not convs or not all(map(is_served, convs)) or task.reads(data, "train") is None:
+        return None
+    if type(task).batch is not Task.batch or type(task).num_batches is not Task.num_batches:
+        return None
+    try:
+        model, data = _moved(model), _in_double(data)
+        known = data[ADJACENCY]
+        task.encode(model.eval(), data)
+        num_convs = known.num_calls
+        known.reach = Reach(num_convs, in_training=True)
+        if not _is_equal(model.eval(), data, task, "val"):
+            return None
+        return Reach(num_convs, _is_equal(model.train(), data, task, "train"))
+    except Exception:  # noqa: BLE001 - a model or task may raise anything on fewer nodes
+        return None
+
+
+def _restricted(data: Data, field: Field) -> Data:
+    known: KnownGraph = data[ADJACENCY]
+    rows = field.order[: field.sizes[-1]]
+    result = copy.copy(data)
+    for name in data.node_attrs():
+        if isinstance(data[name], Tensor) and name not in ("x", ADJACENCY):
+            result[name] = take_rows(data[name], rows)
+    view = KnownGraph(data, known.is_token, known.reach, field)
+    result.x = view.x
+    result[ADJACENCY] = view
+    return result
+
+
+def _is_equal(model: nn.Module, data: Data, task: Task, split: Split) -> bool:
+    """Whether a view gives what the whole graph gives."""
+    wanted = task.reads(data, split)
+    if wanted is None or not bool(wanted.any()):
+        return False
+    field = Field.of(data.edge_index, wanted, data[ADJACENCY].reach.num_convs)
+    view = _restricted(data, field)
+    expected = _figures(model, data, task, split, lambda out: out[wanted])
+    actual = _figures(model, view, task, split, lambda out: out)
+    return all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-7, atol=1e-9)
+        for a, b in zip(actual, expected, strict=True)
+    )
+
+
+def _figures(
+    model: nn.Module, data: Data, task: Task, split: Split, rows: Callable[[Tensor], Tensor]
+) -> list[Tensor]:
+    """Predictions, loss, its gradients and, in eval mode, the metric."""
+    with seeded(0), without_dropout(model):
+        out = task.forward(model, data)
+    loss = task.loss(out, data, split)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+    figures = [rows(out).detach(), loss.detach(), *gradients]
+    if split != "train":
+        figures.append(torch.tensor(task.metric(out.detach(), data, split)))
+    return figures
+
+
+def _moved(model: nn.Module) -> nn.Module:
+    """A copy in double precision with other weights."""
+    result = copy.deepcopy(model).double()
+    with seeded(0), torch.no_grad():
+        for parameter in result.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=_MOVED)
+    return result
+
+
+def _in_double(data: Data) -> Data:
+    result = copy.copy(data)
+    for name in ("x", "edge_weight"):
+        value = data.get(name)
+        if isinstance(value, Tensor) and value.is_floating_point():
+            result[name] = value.double()
+    result[ADJACENCY] = data[ADJACENCY].like(result)
+    return result

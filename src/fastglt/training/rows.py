@@ -1,0 +1,39 @@
+"""Rows of dense and of CSR matrices."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def take_rows(matrix: Tensor, rows: Tensor) -> Tensor:
+    """Some rows, in the form of the matrix.
+
+    Args:
+        matrix: ``[n, m]``, dense or CSR.
+        rows: ``[k]`` int64.
+    """
+    if matrix.layout != torch.sparse_csr:
+        return matrix.index_select(0, rows)
+    starts, count = matrix.crow_indices()[rows], matrix.crow_indices().diff()[rows]
+    ends = count.cumsum(0)
+    crow = torch.cat([ends.new_zeros(1), ends])
+    shift = (starts - crow[:-1]).repeat_interleave(count)
+    position = torch.arange(len(shift), device=shift.device) + shift
+    column, value = matrix.col_indices()[position], matrix.values()[position]
+    crow = crow.to(column.dtype)
+    shape = (len(rows), matrix.size(1))
+    return torch.sparse_csr_tensor(crow, column, value, shape, check_invariants=False)
+
+
+def first_rows(matrix: Tensor, count: int) -> Tensor:
+    """The first rows of a matrix, dense or CSR, sharing its memory."""
+    if count == matrix.size(0):
+        return matrix
+    if matrix.layout != torch.sparse_csr:
+        return matrix[:count]
+    crow = matrix.crow_indices()[: count + 1]
+    end = int(crow[-1])
+    column, value = matrix.col_indices()[:end], matrix.values()[:end]
+    shape = (count, matrix.size(1))
+    return torch.sparse_csr_tensor(crow, column, value, shape, check_invariants=False)
