@@ -33,7 +33,7 @@ def macs_on(
         data: The graph, with the edges that are executed.
         weight_mask: Kept weights by parameter name.
     """
-    data = _without_adjacency(data)
+    data = _plain(data)
     proper = (data.edge_index[0] != data.edge_index[1]).nonzero().view(-1)
     if len(proper) <= LARGE:
         return _count(model, task, data, weight_mask)
@@ -59,9 +59,13 @@ def _with_first(data: Data, proper: Tensor, number: int) -> Data:
     return keep_edges(data, keep)
 
 
-def _without_adjacency(data: Data) -> Data:
+def _plain(data: Data) -> Data:
+    """``data`` as any model takes it: edges instead of an adjacency matrix, dense features."""
     if ADJACENCY not in data:
         return data
     result = copy.copy(data)
     del result[ADJACENCY]
+    x: Tensor | None = data.get("x")
+    if x is not None and x.layout == torch.sparse_csr:
+        result.x = x.to_dense()
     return result

@@ -151,6 +151,14 @@ class Denoiser:
         step = self._num_steps + 1
         return step % self.config.interval == 0 or step == self.steps
 
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether the next :meth:`step` reads the gradients of pruned weights, to regrow some."""
+        step, interval = self._num_steps + 1, self.config.interval
+        to_swap = -step % interval
+        has_swap = step + to_swap < self.steps
+        return self._targets[1] > 0 and has_swap and to_swap < self.config.accumulation
+
     def step(
         self, score: ScoreFunction | None = None, metric: Metric | None = None
     ) -> SwapEvent | None:
@@ -177,9 +185,9 @@ class Denoiser:
         if self._num_steps >= self.steps:
             raise InputError(f"step() was called more than steps={self.steps} times")
         due = self.due
-        self._num_steps += 1
-        if -self._num_steps % self.config.interval < self.config.accumulation:
+        if self.reads_gradients:
             self._weights.accumulate()
+        self._num_steps += 1
         value = metric() if callable(metric) and due else metric
         number = None if callable(value) or value is None else float(value)
         if number is not None:

@@ -15,6 +15,7 @@ from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
 from fastglt.search.regularizers import gate_penalty
 from fastglt.settings import Settings
+from fastglt.training.channels import live_channels
 from fastglt.training.dropout import fast_dropout
 from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.loop import make_optimizer, predict, train_step
@@ -82,8 +83,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         for epoch in range(1, epochs + 1):
             for _ in range(task.num_batches(data)):
                 _train(context, optimizer, data, gate, full, f"pretrain epoch {epoch}")
-            metric = task.metric(predict(task, context.model, data), data, "val")
-            context.callback.on_step("pretrain", epoch, metric)
+            context.callback.on_step("pretrain", epoch, None)
     if epochs:
         context.callback.on_phase_end("pretrain")
     denoiser = Denoiser(
@@ -108,7 +108,9 @@ def denoise(run: SearchRun) -> None:
     with seeded(context.settings.seed + 1), fast_dropout(context.model):
         for step in range(1, denoiser.steps + 1):
             where = f"denoise step {step}"
-            _train(context, run.optimizer, denoiser.data, run.gate, denoiser.edge_mask, where)
+            mask = None if denoiser.reads_gradients else denoiser.weight_mask
+            with live_channels(context.model, mask):
+                _train(context, run.optimizer, denoiser.data, run.gate, denoiser.edge_mask, where)
             due = denoiser.due
             metric = run.val_metric() if due else None
             denoiser.step(score=run.score, metric=metric)

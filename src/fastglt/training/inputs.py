@@ -19,21 +19,23 @@ from torch_geometric.nn import MessagePassing
 from fastglt._csr import ignore_csr_warnings
 from fastglt.gating import keep_edges, takes_edge_attr
 from fastglt.training.dropout import without_dropout
+from fastglt.training.field import Field
 from fastglt.training.focus import proven_reach
 from fastglt.training.known_graph import KnownGraph
+from fastglt.training.rows import take_rows
 from fastglt.training.seeding import seeded
 from fastglt.training.served import is_served
 from fastglt.training.task import ADJACENCY, Task
 
 MAX_DENSITY = 0.05
 """Features with a larger share of non-zeros are left dense: a dense product is as fast."""
-
-
 EDGE_PLACE = "edge_place"
 """Where :func:`with_edge_places` puts the place of each edge in the graph it was called on."""
-PROBED_EDGES = 50_000
-"""Number of edges of a probe, at most: a per-edge pass over a large graph costs as much as a whole
-epoch, and the two forms differ by what a conv does with an edge, not by how many there are."""
+PROBED_NODES, PROBED_EDGES = 4096, 50_000
+"""Numbers of nodes and edges of a probe, at most: on a large graph each pass costs as much as an
+epoch, and forms differ by what a conv does with an edge or a node, not by how many there are."""
+_FIRST_NODES = 16
+"""Number of training nodes, and of validation nodes, that a probe begins with."""
 
 
 def with_sparse_inputs(model: nn.Module, data: Data, task: Task) -> Data:
@@ -45,10 +47,10 @@ def with_sparse_inputs(model: nn.Module, data: Data, task: Task) -> Data:
     """
     if isinstance(data, Batch):
         return data
-    plain = kept_view(data, _probed_edges(data))
     forms = list(_forms(model, data, task))
     if not forms:
         return data
+    plain = probed(model, data, task)
     reference = _reference(model, plain, task)
     for form in forms:
         if _is_equal(*reference, form, task):
@@ -126,20 +128,61 @@ def kept_view(data: Data, keep: Tensor) -> Data:
     return kept
 
 
-def probed(data: Data) -> Data:
+def probed(model: nn.Module, data: Data, task: Task) -> Data:
+    """A part of ``data`` that is enough to see what a model does with a graph.
+
+    It has at most :data:`PROBED_NODES` nodes, which keep their order, some of the training and
+    validation nodes among them, or all nodes if the model insists; and of their edges the
+    self-loops and at most :data:`PROBED_EDGES` random others.
+
+    Args:
+        model: The model; it is not changed.
+        data: The graph.
+        task: Calls the model.
+    """
+    part = _some_nodes(data)
+    if part is not data:
+        try:
+            with torch.no_grad():
+                out = task.encode(copy.deepcopy(model).eval(), part)
+            data = part if out.size(0) == part.num_nodes else data
+        except Exception:  # noqa: BLE001 - a model may know its graph's nodes and raise anything
+            pass
+    return with_few_edges(data)
+
+
+def with_few_edges(data: Data) -> Data:
     """``data`` with at most :data:`PROBED_EDGES` random edges and all self-loops."""
-    return kept_view(data, _probed_edges(data))
-
-
-def _probed_edges(data: Data) -> Tensor:
-    """``[num_edges]`` mask of at most :data:`PROBED_EDGES` random edges and all self-loops."""
     edge_index = data.edge_index
     keep = torch.ones(edge_index.size(1), dtype=torch.bool, device=edge_index.device)
     if len(keep) > PROBED_EDGES:
         noise = torch.rand(len(keep), generator=torch.Generator().manual_seed(0))
         keep = (noise < PROBED_EDGES / len(keep)).to(keep.device)
         keep |= edge_index[0] == edge_index[1]
-    return keep
+    return kept_view(data, keep)
+
+
+def _some_nodes(data: Data) -> Data:
+    num_nodes = int(data.num_nodes)
+    if num_nodes <= PROBED_NODES or data.get("x") is None:
+        return data
+    first = torch.zeros(num_nodes, dtype=torch.bool, device=data.edge_index.device)
+    first[0] = True
+    for mask in (data.get("train_mask"), data.get("val_mask")):
+        if isinstance(mask, Tensor) and mask.shape == first.shape:
+            first[mask.nonzero().view(-1)[:_FIRST_NODES]] = True
+    near = Field.of(data.edge_index, first, num_convs=2).order[:PROBED_NODES]
+    inside = torch.zeros_like(first)
+    inside[near] = True
+    place = inside.cumsum(0) - 1
+    part = keep_edges(data, inside[data.edge_index].all(dim=0))
+    part.edge_index = place[part.edge_index]
+    rows = inside.nonzero().view(-1)
+    for name in data.node_attrs():
+        if isinstance(data[name], Tensor):
+            part[name] = take_rows(data[name], rows)
+    part.num_nodes = len(rows)
+    return part
 
 
 def _is_equal(

@@ -24,7 +24,7 @@ from fastglt.gating import Adjacency
 from fastglt.training.attention import AttentionEdges
 from fastglt.training.field import Field
 from fastglt.training.product import Kind, Product
-from fastglt.training.rows import first_rows, take_rows
+from fastglt.training.rows import first_rows, take_columns, take_rows
 from fastglt.training.served import serving
 
 
@@ -69,7 +69,7 @@ class KnownGraph:
         self._products: dict[tuple[Kind, int], Product] = {}
         self._attention: dict[tuple[bool, int, int], AttentionEdges] = {}
         self._aggregates: dict[tuple[Kind, int], Tensor] = {}
-        self._constants: dict[int, Product] = {}
+        self._constants: dict[tuple[int, bool], tuple[Tensor | None, Product]] = {}
         self._numbers: dict[int, tuple[Tensor, int, float]] = {}
 
     def is_of(self, data: Data) -> bool:
@@ -155,13 +155,25 @@ class KnownGraph:
             self._aggregates[key] = kept
         return kept
 
-    def times_constant(self, x: Tensor, weight: Tensor) -> Tensor | None:
-        """``x @ weight`` where ``x`` is a CSR matrix that is known, else ``None``."""
-        if x is not self.x and all(x is not kept for kept in self._aggregates.values()):
-            return None
-        if id(x) not in self._constants:
-            self._constants[id(x)] = Product.of_csr(x)
-        return self._constants[id(x)](weight)
+    def is_constant(self, x: Tensor) -> bool:
+        """Whether ``x`` are the graph's own features or an aggregate of them that is kept."""
+        return self.is_raw(x) or any(x is kept for kept in self._aggregates.values())
+
+    def product_of(self, x: Tensor, columns: Tensor | None = None) -> Product:
+        """The product with a CSR matrix that :meth:`is_constant`, or with some of its columns.
+
+        One choice of columns is kept, the last.
+
+        Args:
+            x: ``[n, m]``.
+            columns: ``[k]`` int64; the same tensor in every call, unless they change.
+        """
+        key = (id(x), columns is None)
+        kept = self._constants.get(key)
+        if kept is None or kept[0] is not columns:
+            part = x if columns is None else take_columns(x, columns)
+            kept = self._constants[key] = (columns, Product.of_csr(part))
+        return kept[1]
 
     def attention_edges(self, call: int, add_self_loops: bool, heads: int) -> AttentionEdges:
         """The edges of a conv with attention, one self-loop a node among them if asked for."""

@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 from fastglt.errors import FastGLTError, ModelError
 from fastglt.gating import keep_edges
-from fastglt.training.inputs import probed
+from fastglt.training.inputs import probed, with_few_edges
 from fastglt.training.seeding import seeded
 from fastglt.training.task import Task
 
@@ -56,7 +56,7 @@ def check_training_output(model: nn.Module, data: Data, task: Task, num_outputs:
     model = copy.deepcopy(model).train()
     try:
         with seeded(0), forward_errors():
-            out = task.forward(model, probed(data))
+            out = task.forward(model, with_few_edges(data))
         task.check_output(out, data, num_outputs)
     except ModelError as error:
         raise ModelError(f"in training mode {error}") from error
@@ -76,7 +76,7 @@ def check_follows_edges(model: nn.Module, data: Data, task: Task) -> str | None:
     Raises:
         ModelError: If the output on some edges is another after a call on other edges.
     """
-    many = probed(data)
+    many = probed(model, data, task)
     few = _without_half(many)
     if few.num_edges == many.num_edges:
         return None
@@ -105,7 +105,7 @@ def check_uses_edge_weight(model: nn.Module, data: Data, task: Task) -> None:
     Raises:
         ModelError: If no gradient reaches the edge weights.
     """
-    data = probed(data)
+    data = probed(model, data, task)
     gate = torch.ones(data.num_edges, device=data.edge_index.device, requires_grad=True)
     with forward_errors():
         out = task.encode(copy.deepcopy(model).eval(), data, gate)

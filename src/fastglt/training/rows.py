@@ -1,4 +1,4 @@
-"""Rows of dense and of CSR matrices."""
+"""Rows and columns of dense and of CSR matrices."""
 
 from __future__ import annotations
 
@@ -37,3 +37,22 @@ def first_rows(matrix: Tensor, count: int) -> Tensor:
     column, value = matrix.col_indices()[:end], matrix.values()[:end]
     shape = (count, matrix.size(1))
     return torch.sparse_csr_tensor(crow, column, value, shape, check_invariants=False)
+
+
+def take_columns(matrix: Tensor, columns: Tensor) -> Tensor:
+    """Some columns of a CSR matrix ``[n, m]``, which are ``[k]`` int64 in ascending order."""
+    place = torch.full((matrix.size(1),), -1, dtype=torch.int64, device=columns.device)
+    place[columns] = torch.arange(len(columns), device=columns.device)
+    place = place[matrix.col_indices()]
+    inside = place >= 0
+    ends = torch.cat([inside.new_zeros(1, dtype=torch.int64), inside.cumsum(0)])
+    crow = ends[matrix.crow_indices().long()]
+    index = matrix.col_indices().dtype
+    shape = (matrix.size(0), len(columns))
+    return torch.sparse_csr_tensor(
+        crow.to(index),
+        place[inside].to(index),
+        matrix.values()[inside],
+        shape,
+        check_invariants=False,
+    )

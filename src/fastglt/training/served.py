@@ -17,6 +17,7 @@ from torch_geometric.nn import Linear as PyGLinear
 
 from fastglt.gating import has_csr_messages, has_message_hooks
 from fastglt.training.attention import attend
+from fastglt.training.channels import LiveLinear
 from fastglt.training.product import Kind
 
 if TYPE_CHECKING:
@@ -36,15 +37,19 @@ def serving(model: nn.Module, known: KnownGraph) -> Iterator[None]:
     """
     convs = [module for module in model.modules() if is_served(module)]
     linears = [module for module in model.modules() if _is_plain_linear(module)]
+    before = [vars(linear).get("forward") for linear in linears]
     for conv in convs:
         vars(conv)["forward"] = functools.partial(FORWARDS[type(conv)], known, conv)
     for linear in linears:
-        vars(linear)["forward"] = functools.partial(_linear, known, linear)
+        vars(linear)["forward"] = _KnownLinear(known, linear)
     try:
         yield
     finally:
         for module in (*convs, *linears):
             del vars(module)["forward"]
+        for linear, forward in zip(linears, before, strict=True):
+            if forward is not None:
+                vars(linear)["forward"] = forward
 
 
 def is_served(module: nn.Module) -> bool:
@@ -64,16 +69,42 @@ def is_served(module: nn.Module) -> bool:
 
 
 def _is_plain_linear(module: nn.Module) -> bool:
-    return type(module) in (nn.Linear, PyGLinear) and "forward" not in vars(module)
+    forward = vars(module).get("forward")
+    is_linear = type(module) in (nn.Linear, PyGLinear)
+    return is_linear and (forward is None or isinstance(forward, LiveLinear))
 
 
-def _linear(known: KnownGraph, linear: nn.Linear, x: Tensor) -> Tensor:
-    if x.layout == torch.sparse_csr:
-        out = known.times_constant(x, linear.weight.t())
-        if out is not None:
-            return out if linear.bias is None else out + linear.bias
-    plain: Tensor = type(linear).forward(linear, x)
-    return plain
+class _KnownLinear:
+    """The forward pass of a linear layer that may get a CSR matrix that the graph knows."""
+
+    def __init__(self, known: KnownGraph, linear: nn.Linear) -> None:
+        self._known = known
+        self._linear = linear
+        self.live: LiveLinear | None = vars(linear).get("forward")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.layout == torch.sparse_csr:
+            out = self.widen(self.narrow(x))
+            return out if self._linear.bias is None else out + self._linear.bias
+        if self.live is not None:
+            return self.live(x)
+        plain: Tensor = type(self._linear).forward(self._linear, x)
+        return plain
+
+    def narrow(self, x: Tensor) -> Tensor:
+        """The live outputs, without bias."""
+        live = self.live
+        if x.layout == torch.sparse_csr and self._known.is_constant(x):
+            if live is None:
+                return self._known.product_of(x)(self._linear.weight.t())
+            return self._known.product_of(x, live.inputs)(live.weight())
+        if live is not None:
+            return live.narrow(x)
+        return x @ self._linear.weight.t()
+
+    def widen(self, out: Tensor) -> Tensor:
+        """All outputs of the live ones."""
+        return out if self.live is None else self.live.widen(out)
 
 
 def _gcn(
@@ -93,6 +124,8 @@ def _gcn(
         kind = Kind("gcn", x.dtype, True, conv.improved, conv.add_self_loops)
     if x.layout == torch.strided and (known.is_raw(x) or x.size(1) < conv.out_channels):
         out = conv.lin(known.aggregated(kind, call, x))
+    elif isinstance(linear := vars(conv.lin).get("forward"), _KnownLinear):
+        out = linear.widen(known.aggregated(kind, call, linear.narrow(x)))
     else:
         out = known.aggregated(kind, call, conv.lin(x))
     return out if conv.bias is None else out + conv.bias
