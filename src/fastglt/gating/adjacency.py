@@ -77,7 +77,7 @@ def spmm(matrix: Tensor, x: Tensor) -> Tensor:
         return matrix @ x
     if x.layout == torch.sparse_csr:
         return _from_scipy(_to_scipy(matrix) @ _to_scipy(x), x)
-    if x.size(1) <= _NARROW and torch.backends.mkl.is_available():
+    if x.size(1) <= _NARROW and torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         return matrix @ x.contiguous()
     product: Tensor = torch.sparse.mm(matrix, x.contiguous(), "sum")
     return product
@@ -85,7 +85,8 @@ def spmm(matrix: Tensor, x: Tensor) -> Tensor:
 
 def _to_scipy(matrix: Tensor) -> csr_array:
     parts = (matrix.values(), matrix.col_indices(), matrix.crow_indices())
-    return csr_array(tuple(part.detach().numpy() for part in parts), shape=tuple(matrix.shape))
+    values, columns, starts = (part.detach().numpy() for part in parts)
+    return csr_array((values, columns, starts), shape=(matrix.size(0), matrix.size(1)))
 
 
 def _from_scipy(matrix: csr_array, like: Tensor) -> Tensor:

@@ -59,7 +59,8 @@ class AttentionEdges:
         if logit.device.type == "cpu":
             ones = logit.new_ones(columns.numel())
             pattern = torch.sparse_csr_tensor(starts, columns, ones, shape, check_invariants=False)
-            return torch.sparse.mm(pattern, logit.t().contiguous(), "amax").t().contiguous()
+            highest: Tensor = torch.sparse.mm(pattern, logit.t().contiguous(), "amax")
+            return highest.t().contiguous()
         index = self.target.long().expand(logit.size(0), -1)
         zero = logit.new_zeros(logit.size(0), shape[0])
         values = logit.index_select(1, self.source)
@@ -172,5 +173,6 @@ def _row_sums(matrix: Tensor) -> Tensor:
 
 def _sampled(pattern: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Values of ``left @ right.T`` at the places of a CSR matrix."""
-    product = torch.sparse.sampled_addmm(pattern, left.contiguous(), right.t(), beta=0.0)
-    return product.values()
+    sampled = torch.sparse.sampled_addmm(pattern, left.contiguous(), right.t(), beta=0.0)
+    values: Tensor = sampled.values()
+    return values

@@ -55,17 +55,17 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
         model: The model; it is left as it was found.
     """
     modules = [
-        module for module in model.modules() if isinstance(getattr(module, "dropout", None), float)
+        module for module in model.modules() if isinstance(vars(module).get("dropout"), float)
     ]
-    shares = [module.dropout for module in modules]
+    shares = [vars(module)["dropout"] for module in modules]
     for module in modules:
-        module.dropout = 0.0
+        vars(module)["dropout"] = 0.0
     try:
         with _DropsNothing():
             yield
     finally:
         for module, share in zip(modules, shares, strict=True):
-            module.dropout = share
+            vars(module)["dropout"] = share
 
 
 class _DropsNothing(TorchFunctionMode):

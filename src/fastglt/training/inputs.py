@@ -74,10 +74,13 @@ def _forms(model: nn.Module, data: Data, task: Task) -> Iterator[Callable[[Data]
         tokens.append(False)
     adjacencies = [functools.partial(with_adjacency, is_token=token) for token in tokens if passes]
     if sparse:
-        for adjacency in adjacencies:
-            yield lambda data, adjacency=adjacency: adjacency(with_sparse_features(data))
+        yield from (functools.partial(_with_both, adjacency) for adjacency in adjacencies)
         yield with_sparse_features
     yield from adjacencies
+
+
+def _with_both(adjacency: Callable[[Data], Data], data: Data) -> Data:
+    return adjacency(with_sparse_features(data))
 
 
 def with_sparse_features(data: Data) -> Data:

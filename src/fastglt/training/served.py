@@ -77,7 +77,7 @@ def _is_plain_linear(module: nn.Module) -> bool:
 class _KnownLinear:
     """The forward pass of a linear layer that may get a CSR matrix that the graph knows."""
 
-    def __init__(self, known: KnownGraph, linear: nn.Linear) -> None:
+    def __init__(self, known: KnownGraph, linear: Any) -> None:
         self._known = known
         self._linear = linear
         self.live: LiveLinear | None = vars(linear).get("forward")
@@ -85,11 +85,16 @@ class _KnownLinear:
     def __call__(self, x: Tensor) -> Tensor:
         if x.layout == torch.sparse_csr:
             out = self.widen(self.narrow(x))
-            return out if self._linear.bias is None else out + self._linear.bias
+            return out if not self.has_bias else out + self._linear.bias
         if self.live is not None:
             return self.live(x)
         plain: Tensor = type(self._linear).forward(self._linear, x)
         return plain
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether the layer adds a bias."""
+        return self._linear.bias is not None
 
     def narrow(self, x: Tensor) -> Tensor:
         """The live outputs, without bias."""
@@ -100,11 +105,17 @@ class _KnownLinear:
             return self._known.product_of(x, live.inputs)(live.weight())
         if live is not None:
             return live.narrow(x)
-        return x @ self._linear.weight.t()
+        out: Tensor = x @ self._linear.weight.t()
+        return out
 
     def widen(self, out: Tensor) -> Tensor:
         """All outputs of the live ones."""
         return out if self.live is None else self.live.widen(out)
+
+
+def _known_linear(module: nn.Module) -> _KnownLinear | None:
+    forward = vars(module).get("forward")
+    return forward if isinstance(forward, _KnownLinear) else None
 
 
 def _gcn(
@@ -124,7 +135,7 @@ def _gcn(
         kind = Kind("gcn", x.dtype, True, conv.improved, conv.add_self_loops)
     if x.layout == torch.strided and (known.is_raw(x) or x.size(1) < conv.out_channels):
         out = conv.lin(known.aggregated(kind, call, x))
-    elif isinstance(linear := vars(conv.lin).get("forward"), _KnownLinear):
+    elif (linear := _known_linear(conv.lin)) is not None and not linear.has_bias:
         out = linear.widen(known.aggregated(kind, call, linear.narrow(x)))
     else:
         out = known.aggregated(kind, call, conv.lin(x))
@@ -195,10 +206,10 @@ def _gat(
     # Heads first, so that each of them is a block of its own.
     source = conv.lin(x).view(-1, conv.heads, conv.out_channels).transpose(0, 1).contiguous()
     target = known.targets(call, source.transpose(0, 1)).transpose(0, 1)
-    logits = ((nodes * att.transpose(0, 1)).sum(-1) for nodes, att in
-              ((source, conv.att_src), (target, conv.att_dst)))  # fmt: skip
+    source_logit = (source * conv.att_src.transpose(0, 1)).sum(dim=-1)
+    target_logit = (target * conv.att_dst.transpose(0, 1)).sum(dim=-1)
     dropout = conv.dropout if conv.training else 0.0
-    out = attend(edges, source, *logits, conv.negative_slope, dropout)
+    out = attend(edges, source, source_logit, target_logit, conv.negative_slope, dropout)
     out = out.transpose(0, 1).flatten(1) if conv.concat else out.mean(dim=0)
     if conv.res is not None:
         out = out + conv.res(known.targets(call, x))
