@@ -19,7 +19,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from fastglt.masks import counting_sort
 
-_NARROW = 16
+_NARROW = 32
 """Up to so many columns MKL's sparse product is faster than the kernel that torch has of its own,
 above them slower."""
 
@@ -39,6 +39,7 @@ class Adjacency:
     def __init__(self, edge_index: Tensor, num_sources: int, num_targets: int) -> None:
         self.edge_index = edge_index
         self.shape = (num_targets, num_sources)
+        self._ordered: tuple[tuple[Tensor, int, bool], Tensor] | None = None
 
     def matmul(self, values: Tensor, x: Tensor) -> Tensor:
         """``A(values) @ x``, ``[num_targets, channels]``; differentiable in both.
@@ -47,13 +48,23 @@ class Adjacency:
             values: ``[num_edges]``.
             x: ``[num_sources, channels]``.
         """
-        values = values.to(x.dtype)
-        out: Tensor = _ProductByValues.apply(values, x.detach(), self)  # type: ignore[no-untyped-call]
+        ordered = self._by_target_order(values).to(x.dtype)
+        out: Tensor = _ProductByValues.apply(ordered, x.detach(), self)  # type: ignore[no-untyped-call]
         if x.requires_grad and torch.is_grad_enabled():
             # A node of its own, so that autograd runs it only if the gradient of x is wanted.
-            zero: Tensor = _ProductByInput.apply(x, values.detach(), self)  # type: ignore[no-untyped-call]
+            zero: Tensor = _ProductByInput.apply(x, values.detach().to(x.dtype), self)  # type: ignore[no-untyped-call]
             out = out + zero
         return out
+
+    def _by_target_order(self, values: Tensor) -> Tensor:
+        """Values in the order of :attr:`by_target`; once for layers that share them."""
+        state = (values, values._version, torch.is_grad_enabled())
+        if self._ordered is None or any(
+            a is not b for a, b in zip(state, self._ordered[0], strict=True)
+        ):
+            ordered: Tensor = _Permute.apply(values, self.by_target.position)  # type: ignore[no-untyped-call]
+            self._ordered = (state, ordered)
+        return self._ordered[1]
 
     @functools.cached_property
     def by_target(self) -> _Compressed:
@@ -108,38 +119,52 @@ class _Compressed:
 
     def matrix(self, values: Tensor) -> Tensor:
         """The matrix with ``values`` ``[num_edges]`` in the order of ``edge_index``."""
-        return self._matrix(values.index_select(0, self.position))
+        return self.matrix_of(values.index_select(0, self.position))
 
     def matmul(self, values: Tensor, x: Tensor) -> Tensor:
         return spmm(self.matrix(values), x)
 
     def sample(self, left: Tensor, right: Tensor) -> Tensor:
-        """``(left @ right.T)[row, column]`` of every edge, in the order of ``edge_index``."""
+        """``(left @ right.T)[row, column]`` of every edge, in the order of the rows."""
         num_edges = self.columns.numel()
         if num_edges > self.shape[0] * self.shape[1]:  # torch refuses more edges than places
             rows = torch.arange(self.shape[0], device=left.device)
             rows = rows.repeat_interleave(self.row_starts.diff())
-            sampled = (left @ right.t())[rows, self.columns]
-        else:
-            empty = self._matrix(left.new_zeros(num_edges))
-            product = torch.sparse.sampled_addmm(empty, left.contiguous(), right.t(), beta=0.0)
-            sampled = product.values()
-        return left.new_zeros(num_edges).index_add_(0, self.position, sampled)
+            sampled: Tensor = (left @ right.t())[rows, self.columns]
+            return sampled
+        empty = self.matrix_of(left.new_zeros(num_edges))
+        product = torch.sparse.sampled_addmm(empty, left.contiguous(), right.t(), beta=0.0)
+        return product.values()  # type: ignore[no-any-return]
 
-    def _matrix(self, values: Tensor) -> Tensor:
+    def matrix_of(self, values: Tensor) -> Tensor:
+        """The matrix with ``values`` ``[num_edges]`` in the order of the rows."""
         return torch.sparse_csr_tensor(
             self.row_starts, self.columns, values, self.shape, check_invariants=False
         )
 
 
+class _Permute(torch.autograd.Function):
+    """Values in another order; ``position`` is a permutation, so that nothing is to be added up."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, position: Tensor) -> Tensor:
+        ctx.position = position
+        return values.index_select(0, position)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return torch.empty_like(gradient).index_copy_(0, ctx.position.long(), gradient), None
+
+
 class _ProductByValues(torch.autograd.Function):
-    """``A(values) @ x`` with the gradient of ``values`` only."""
+    """``A(values) @ x``, values by target, with the gradient of ``values`` only."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor, x: Tensor, adjacency: Adjacency) -> Tensor:
         ctx.save_for_backward(x)
         ctx.adjacency = adjacency  # type: ignore[attr-defined]
-        return adjacency.by_target.matmul(values, x)
+        return spmm(adjacency.by_target.matrix_of(values), x)
 
     @staticmethod
     @once_differentiable

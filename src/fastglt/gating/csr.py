@@ -120,6 +120,7 @@ class _Messages:
     def __init__(self, gate: _MessageGate | None) -> None:
         self._gate = gate
         self._adjacency: Adjacency | None = None
+        self._scaled: tuple[tuple[Any, ...], tuple[Tensor, Tensor, Tensor]] | None = None
 
     def propagate(
         self, conv: MessagePassing, edge_index: Tensor, size: Any = None, **arguments: Any
@@ -144,18 +145,36 @@ class _Messages:
         """
         is_narrow = x.layout == torch.strided and x.size(1) < conv.out_channels
         x = x if is_narrow else conv.lin(x)
-        weight = x.new_ones(edge_index.size(1)) if edge_weight is None else edge_weight.view(-1)
-        loops = x.new_zeros(x.size(0))
-        if conv.add_self_loops:
-            weight, loops = _split_loops(edge_index, weight, loops + (2 if conv.improved else 1))
-        degree = loops.index_add(0, edge_index[1], weight.to(loops.dtype))
-        scale = degree.pow(-0.5)
-        scale = scale.masked_fill(scale == torch.inf, 0).unsqueeze(-1)
+        weight, loops, scale = self._normalization(conv, x, edge_index, edge_weight)
         scaled = scale * x
         adjacency = self._shared(edge_index, x.size(0), x.size(0))
         out: Tensor = scale * (adjacency.matmul(weight, scaled) + loops.unsqueeze(-1) * scaled)
         out = conv.lin(out) if is_narrow else out
         return out if conv.bias is None else out + conv.bias
+
+    def _normalization(
+        self, conv: GCNConv, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights of the edges, weights of the loops, and the scale of the nodes.
+
+        Convs that are called alike share them, and with them the backward pass.
+        """
+        fill = (2 if conv.improved else 1) if conv.add_self_loops else None
+        key = (edge_index, edge_weight, x.size(0), x.dtype, fill, torch.is_grad_enabled())
+        if self._scaled is not None and all(
+            a is b or (not isinstance(a, Tensor) and a == b)
+            for a, b in zip(key, self._scaled[0], strict=True)
+        ):
+            return self._scaled[1]
+        weight = x.new_ones(edge_index.size(1)) if edge_weight is None else edge_weight.view(-1)
+        loops = x.new_zeros(x.size(0))
+        if fill is not None:
+            weight, loops = _split_loops(edge_index, weight, loops + fill)
+        degree = loops.index_add(0, edge_index[1], weight.to(loops.dtype))
+        scale = degree.pow(-0.5)
+        scale = scale.masked_fill(scale == torch.inf, 0).unsqueeze(-1)
+        self._scaled = (key, (weight, loops, scale))
+        return weight, loops, scale
 
     def _values(
         self, conv: MessagePassing, edge_index: Tensor, x: Tensor, arguments: dict[str, Any]

@@ -152,6 +152,21 @@ class Denoiser:
         return step % self.config.interval == 0 or step == self.steps
 
     @property
+    def num_steps(self) -> int:
+        """How many steps have been counted."""
+        return self._num_steps
+
+    @property
+    def converged(self) -> bool:
+        """Whether the last event swapped nothing at the target sparsity.
+
+        No later one will, since the share that is swapped only falls.
+        """
+        if not self.history or not self._at_target():
+            return False
+        return self.history[-1].edges_swapped == self.history[-1].weights_swapped == 0
+
+    @property
     def reads_gradients(self) -> bool:
         """Whether the next :meth:`step` reads the gradients of pruned weights, to regrow some."""
         step, interval = self._num_steps + 1, self.config.interval

@@ -20,6 +20,7 @@ from fastglt.training.dropout import fast_dropout
 from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.loop import make_optimizer, predict, train_step
 from fastglt.training.seeding import seeded
+from fastglt.training.task import ADJACENCY
 
 GATE_NOISE = 1e-4
 """Standard deviation of the noise that trained gates start with, around 1 (FastGLT's code)."""
@@ -98,11 +99,13 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         edge_gate=gate,
         groups=context.groups,
     )
+    if settings.edge_sparsity > 0 and ADJACENCY in data:
+        data[ADJACENCY].forget()  # from here on the kept graph is trained on
     return SearchRun(context, optimizer, gate, denoiser)
 
 
 def denoise(run: SearchRun) -> None:
-    """Train on the kept graph and swap, until the denoiser's steps are done."""
+    """Train on the kept graph and swap, until no swaps are left."""
     context, denoiser = run.context, run.denoiser
     context.callback.on_phase_start("denoise", denoiser.steps)
     with seeded(context.settings.seed + 1), fast_dropout(context.model):
@@ -115,6 +118,8 @@ def denoise(run: SearchRun) -> None:
             metric = run.val_metric() if due else None
             denoiser.step(score=run.score, metric=metric)
             context.callback.on_step("denoise", step, metric)
+            if denoiser.converged:
+                break
     context.callback.on_phase_end("denoise")
 
 
@@ -125,7 +130,8 @@ def result_of(run: SearchRun) -> SearchResult:
     best = denoiser.best()
     pretrain = 0 if context.pretrained else context.settings.pretrain_epochs
     num_batches = context.objective.task.num_batches(context.data)
-    denoise_epochs = denoiser.steps if num_batches == 1 else denoiser.steps / num_batches
+    steps = denoiser.num_steps
+    denoise_epochs = steps if num_batches == 1 else steps / num_batches
     return SearchResult(
         best.edge_mask,
         best.weight_mask,

@@ -80,6 +80,11 @@ class KnownGraph:
         """The same for another graph that the same model is called on."""
         return KnownGraph(data, self.is_token, self.reach)
 
+    def forget(self) -> None:
+        """Give up all matrices and aggregates; they are made anew when they are asked for."""
+        for kept in (self._products, self._attention, self._aggregates, self._constants):
+            kept.clear()
+
     @functools.cached_property
     def matrix(self) -> Tensor:
         """The transposed adjacency matrix, CSR ``[num_nodes, num_nodes]``, of the features' type.
