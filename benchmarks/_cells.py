@@ -56,8 +56,11 @@ def run_missing(
 
 
 def provenance() -> dict[str, Any]:
-    """Commit (with a mark if the tree differs from it), versions, processor, threads."""
-    return {"commit": _commit(), "processor": _processor(), **library_versions()}
+    """Commit (with a mark if the tree differs from it), versions, processor, threads, pages."""
+    huge = os.environ.get("THP_MEM_ALLOC_ENABLE", "0") == "1"
+    return {
+        "commit": _commit(), "processor": _processor(), "huge_pages": huge, **library_versions()
+    }  # fmt: skip
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:

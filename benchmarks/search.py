@@ -2,8 +2,10 @@
 
 The yardstick is a training loop as in PyG's own examples: dense features, 200 epochs, validation
 and test accuracy after each. All methods run one after the other in one process, in a new order
-each repetition, so that their ratios mean something on a noisy machine. Loading the graph and
-building the models is not timed; the dense run that ``find`` starts from is::
+each repetition, so that their ratios mean something on a noisy machine. The process keeps its
+memory as that of the command line does (:func:`fastglt._memory.keep_memory`), for all methods
+alike. Loading the graph and building the models is not timed; the dense run that ``find`` starts
+from is::
 
     python benchmarks/search.py run --root DATA --threads 2
     python benchmarks/search.py summary
@@ -30,6 +32,7 @@ from torch_geometric.data import Data
 import fastglt
 from _cells import Key, Result, names, read_cells, run_missing, study_parser
 from fastglt import data as datasets
+from fastglt._memory import keep_memory
 from fastglt.models import BackboneConfig, build_model
 from fastglt.search import METHOD_VERSION
 from fastglt.training.seeding import seeded
@@ -109,6 +112,7 @@ def _evaluate(model: nn.Module, data: Data) -> tuple[float, float]:
 
 def run(args: argparse.Namespace) -> None:
     """Compute the missing repetitions."""
+    keep_memory()
     run_missing(args, all_keys(args), lambda key: run_cell(key, args.root))
 
 

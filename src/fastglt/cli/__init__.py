@@ -6,9 +6,9 @@ Importing this package and asking for help imports neither torch nor PyG nor mat
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
+from fastglt._memory import keep_memory
 from fastglt.cli.exits import exit_codes
 
 
@@ -21,8 +21,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always; see :mod:`fastglt.cli.exits` for the codes.
     """
-    # Where tensors are large, half of the time goes into the system's small memory pages.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch, on Linux only
+    keep_memory()
     with exit_codes():
         from fastglt.cli.app import build_command
 

@@ -63,12 +63,28 @@ class Product:
 
     @property
     def transposed(self) -> Tensor:
-        """``A.T``, CSR; what it was made of is given up then."""
+        """``A.T``, CSR; what it was made of is given up then.
+
+        For a symmetric matrix with sorted rows it is the matrix itself.
+        """
         if self._source is not None:
             adjacency, values = self._source
             self._transposed, self._source = adjacency.by_source.matrix(values), None
+            if _are_equal(self._transposed, self.matrix):
+                self._transposed = self.matrix
         assert self._transposed is not None
         return self._transposed
+
+
+def _are_equal(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and all(
+        torch.equal(one, other)
+        for one, other in (
+            (first.crow_indices(), second.crow_indices()),
+            (first.col_indices(), second.col_indices()),
+            (first.values(), second.values()),
+        )
+    )
 
 
 class _Apply(torch.autograd.Function):
