@@ -10,6 +10,11 @@ from is::
     python benchmarks/search.py run --root DATA --threads 2
     python benchmarks/search.py summary
 
+On a GPU, for the graph of ogbn-arxiv::
+
+    python benchmarks/search.py run --device cuda --datasets ogbn-arxiv --models gcn --hidden 256
+    python benchmarks/search.py run --device cuda --datasets ogbn-arxiv --models deepergcn
+
 Finished repetitions are appended to a JSON-lines file and not computed again. Run nothing else at
 the same time.
 """
@@ -40,10 +45,12 @@ from fastglt.training.seeding import seeded
 EPOCHS = 200
 BUDGET = {"edge_sparsity": 0.5, "weight_sparsity": 0.98}
 METHODS = ("dense", "fastglt", "one-shot", "random")
+"""What runs unless ``--methods`` says otherwise; ``compiled`` is ``dense`` under torch.compile."""
 
 
 def all_keys(args: argparse.Namespace) -> list[Key]:
     """The cells that the arguments ask for: one a repetition, with all methods in it."""
+    chosen = {"device": args.device, "hidden": args.hidden, "epochs": args.epochs}
     return [
         {
             "dataset": dataset,
@@ -53,6 +60,7 @@ def all_keys(args: argparse.Namespace) -> list[Key]:
             "threads": args.threads,
             "version": METHOD_VERSION,
             "label": args.label,
+            **{name: value for name, value in chosen.items() if value is not None},
         }
         for repetition, dataset, model in itertools.product(
             range(args.repetitions), args.datasets, args.models
@@ -63,20 +71,23 @@ def all_keys(args: argparse.Namespace) -> list[Key]:
 def run_cell(key: Key, root: str | None) -> Result:
     """Seconds and metrics of every method, in an order of this repetition."""
     dataset = datasets.load(key["dataset"], root=root)
-    seed = key["repetition"]
+    seed, device, epochs = key["repetition"], key.get("device", "cpu"), key.get("epochs", EPOCHS)
+    data = dataset.data.to(device)
     order = list(key["methods"])
     random.Random(seed).shuffle(order)
     result: Result = {}
     for method in order:
         with seeded(seed):
-            model = build_model(
-                key["model"], dataset.data.num_features, dataset.num_classes, BackboneConfig()
-            )
+            config = BackboneConfig(hidden=key.get("hidden"))
+            model = build_model(key["model"], data.num_features, dataset.num_classes, config)
+        model.to(device)
         start = time.perf_counter()
-        if method == "dense":
-            metrics = train_as_pyg(model, dataset.data, seed)
+        if method in ("dense", "compiled"):
+            called = torch.compile(model) if method == "compiled" else model
+            metrics = train_as_pyg(called, data, seed, epochs)
         else:
-            ticket = fastglt.find(model, dataset.data, method=method, seed=seed, **BUDGET)
+            lengths = {"dense_epochs": epochs, "retrain_epochs": epochs}
+            ticket = fastglt.find(model, data, method=method, seed=seed, **BUDGET, **lengths)
             metrics = {
                 name: ticket.metrics[name]
                 for name in ("val_ticket", "test_ticket", "test_dense", "seconds", "epochs")
@@ -85,12 +96,12 @@ def run_cell(key: Key, root: str | None) -> Result:
     return result
 
 
-def train_as_pyg(model: nn.Module, data: Data, seed: int) -> dict[str, Any]:
+def train_as_pyg(model: nn.Module, data: Data, seed: int, epochs: int) -> dict[str, Any]:
     """An ordinary full-batch training, evaluated after every epoch."""
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
     best = {"val": -1.0, "test": -1.0}
     with seeded(seed):
-        for _ in range(EPOCHS):
+        for _ in range(epochs):
             model.train()
             optimizer.zero_grad()
             out = model(data.x, data.edge_index)
@@ -116,30 +127,59 @@ def run(args: argparse.Namespace) -> None:
     run_missing(args, all_keys(args), lambda key: run_cell(key, args.root))
 
 
+Where = tuple[str, ...]
+
+
 def summary(args: argparse.Namespace) -> None:
-    """Print a line each model, graph and method: the median ratio to dense, and what was won."""
-    groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
+    """Print the ratios to dense, then how tickets differ from those of other labels."""
+    groups: dict[Where, dict[int, Result]] = defaultdict(dict)
     for cell in read_cells(args.out):
-        key, result = cell["key"], cell["result"]
-        for method in result:
-            if method != "dense":
-                where = (key["label"], key["dataset"], key["model"], method, str(key["threads"]))
-                groups[where].append(result)
-    print(f"{'label':10} {'dataset':9} {'model':5} {'method':9} threads  n  "
-          "time / dense (spread)   dense s  test ticket  test dense")  # fmt: skip
+        key = cell["key"]
+        for method in cell["result"]:
+            where = (key["dataset"], key["model"], method)
+            version = (key["label"], str(key["version"]), _machine(key))
+            groups[where + version][key["repetition"]] = cell["result"]
+    print(f"{'dataset':9} {'model':5} {'method':9} {'label':9} version {'on':>9}  n  "
+          "time / dense (spread)   dense s  test of ticket, dense")  # fmt: skip
     for where, results in sorted(groups.items()):
-        label, dataset, model, method, threads = where
-        ratios = sorted(result[method]["wall"] / result["dense"]["wall"] for result in results)
-        dense = statistics.median(result["dense"]["wall"] for result in results)
-        ticket, own = (
-            100 * statistics.mean(result[method][name] for result in results)
-            for name in ("test_ticket", "test_dense")
-        )
-        print(
-            f"{label:10} {dataset:9} {model:5} {method:9} {threads:>7} {len(ratios):2}  "
-            f"{statistics.median(ratios):5.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})  "
-            f"{dense:8.1f}  {ticket:11.2f} {own:11.2f}"
-        )
+        timed = [result for result in results.values() if "dense" in result]
+        if timed and where[2] != "dense":
+            print(_ratio_line(where, timed))
+    print("\nTickets of label 'now' minus those of other labels, same seed, in points of accuracy")
+    for where, results in sorted(groups.items()):
+        newest = max((other for other in groups if other[:4] == (*where[:3], "now")), default=None)
+        if where[3] != "now" and newest is not None:
+            print(_difference_line(where, results, groups[newest]))
+
+
+def _machine(key: Key) -> str:
+    size = "".join(f", {name} {key[name]}" for name in ("hidden", "epochs") if name in key)
+    return key.get("device", f"{key['threads']} threads") + size
+
+
+def _ratio_line(where: Where, results: list[Result]) -> str:
+    method = where[2]
+    ratios = sorted(result[method]["wall"] / result["dense"]["wall"] for result in results)
+    dense = statistics.median(result["dense"]["wall"] for result in results)
+    names = ("test",) if method == "compiled" else ("test_ticket", "test_dense")
+    tests = [100 * statistics.mean(result[method][name] for result in results) for name in names]
+    dataset, model, _, label, version, machine = where
+    return (
+        f"{dataset:9} {model:5} {method:9} {label:9} {version:>7} {machine:>9} {len(ratios):2}  "
+        f"{statistics.median(ratios):5.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})  {dense:8.1f}  "
+        + ", ".join(f"{test:.2f}" for test in tests)
+    )
+
+
+def _difference_line(where: Where, before: dict[int, Result], after: dict[int, Result]) -> str:
+    method, seeds = where[2], sorted(before.keys() & after.keys())
+    parts = []
+    for name in ("test_ticket", "val_ticket"):
+        differences = [100 * (after[s][method][name] - before[s][method][name]) for s in seeds]
+        spread = statistics.stdev(differences) if len(seeds) > 1 else 0.0
+        if seeds:
+            parts.append(f"{name} {statistics.mean(differences):+.2f} (sd {spread:.2f})")
+    return f"{where[0]:9} {where[1]:5} {method:9} {where[3]:9} n={len(seeds)} {'  '.join(parts)}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -149,6 +189,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--models", type=names, default=["gcn", "gin", "gat"])
     top.add_argument("--methods", type=names, default=list(METHODS))
     top.add_argument("--repetitions", type=int, default=5)
+    top.add_argument("--device", help="such as cuda; default: cpu")
+    top.add_argument("--hidden", type=int, help="hidden channels; default: the backbone's")
+    top.add_argument("--epochs", type=int, help=f"of dense run and retraining; default: {EPOCHS}")
     top.add_argument("--label", default="now", help="what is measured, e.g. before a change")
     return top
 

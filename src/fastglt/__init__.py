@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastglt.api import find as find
+    from fastglt.api import find_seeds as find_seeds
     from fastglt.search.denoiser import Denoiser as Denoiser
     from fastglt.settings import DenoiseConfig as DenoiseConfig
     from fastglt.settings import Settings as Settings
@@ -40,6 +41,7 @@ _EXPORTS = {
     "Ticket": "fastglt.ticket",
     "degree_rule": "fastglt.ticket",
     "find": "fastglt.api",
+    "find_seeds": "fastglt.api",
     "masks_from_state_dict": "fastglt.ticket",
 }
 
@@ -58,6 +60,7 @@ __all__ = [
     "__version__",
     "degree_rule",
     "find",
+    "find_seeds",
     "masks_from_state_dict",
 ]
 

@@ -485,3 +485,57 @@ def test_a_graph_out_of_range_and_an_unreachable_warm_up_are_refused():
     data.edge_index[0, 0] = -1
     with pytest.raises(GraphError, match="column 0"):
         _make(data)
+
+
+@pytest.mark.parametrize("config", [QUICK, DenoiseConfig(interval=4, accumulation=4)])
+def test_gradients_of_pruned_weights_are_read_only_when_it_says_so(config):
+    whole, partial = Loop(config=config), Loop(config=config)
+    for loop in (whole, partial):
+        loop.model.eval()  # both without dropout
+    said = []
+    for _ in range(12):
+        said.append(partial.pruner.reads_gradients)
+        for loop in (whole, partial):
+            loop.train()
+        if not said[-1]:
+            for name, keep in partial.pruner.weight_mask.items():
+                partial.model.get_parameter(name).grad.masked_fill_(~keep, torch.nan)
+        for loop in (whole, partial):
+            loop.pruner.step(score=loop.loss)
+    assert states_equal(whole.pruner.weight_mask.masks, partial.pruner.weight_mask.masks)
+    to_swap = [-step % config.interval for step in range(1, 13)]
+    last_swap = max(event.step for event in whole.pruner.history)
+    assert said == [
+        away < config.accumulation and step + away <= last_swap
+        for step, away in zip(range(1, 13), to_swap, strict=True)
+    ]
+
+
+def test_no_gradients_are_read_where_no_weights_are_pruned():
+    loop = Loop(edge_sparsity=0.4, weight_sparsity=0.0)
+    assert not any(loop.pruner.reads_gradients for _ in loop.run(12))
+
+
+def test_it_has_converged_once_the_share_is_less_than_one_component():
+    config = DenoiseConfig(interval=1, accumulation=1, alpha=0.1)
+    loop = Loop(steps=40, config=config, edge_sparsity=0.9, weight_sparsity=0.9)
+    converged = []
+    for _ in range(40):
+        loop.run(1)
+        converged.append(loop.pruner.converged)
+    swapped = [event.edges_swapped + event.weights_swapped for event in loop.pruner.history]
+    first = converged.index(True)
+    assert swapped[0] > 0
+    assert not any(swapped[first:])
+    assert all(swapped[:first])
+    assert all(converged[first:])
+    assert loop.pruner.num_steps == 40
+
+
+def test_it_has_not_converged_while_sparsity_warms_up():
+    config = DenoiseConfig(interval=1, accumulation=1, alpha=0.0, warmup_start=0.5, warmup_events=5)
+    loop = Loop(steps=12, config=config)
+    for step in range(1, 7):
+        loop.run(1)
+        assert loop.pruner.num_steps == step
+        assert loop.pruner.converged == (step >= 5)

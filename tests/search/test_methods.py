@@ -18,7 +18,9 @@ from fastglt.search.base import (
 from fastglt.search.run import GATE_FLOOR, cut, denoise
 from fastglt.settings import EdgeScore, resolve_settings
 from fastglt.training.callback import Callback
+from fastglt.training.inputs import with_sparse_inputs
 from fastglt.training.loop import clone_state
+from fastglt.training.task import ADJACENCY
 from fastglt.training.tasks import LinkPrediction, NodeClassification
 from fastglt.training.teacher import Objective
 from helpers import TINY, build, graph, states_equal, tensors_of, with_edges
@@ -140,6 +142,15 @@ def test_phases_are_announced_and_ended():
     assert len(evaluated) == 3  # every due denoising step; pre-training has no use for it
     assert result.metrics["best_search_step"] in (2, 4, 6)
     assert [event["step"] for event in result.history] == [2, 4]
+
+
+def test_matrices_of_the_whole_graph_are_given_up_before_denoising():
+    data = graph()
+    sparse = with_sparse_inputs(build("gcn", data), data, NodeClassification())
+    known = sparse[ADJACENCY]
+    for edge_sparsity, is_kept in ((0.29, False), (0.0, True)):
+        cut(_context(sparse, edge_sparsity=edge_sparsity), steps=4)
+        assert bool(known._products) == is_kept
 
 
 def test_random_masks_follow_from_the_seed_and_not_from_the_weights():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -274,3 +276,49 @@ def test_dropout_does_not_decide():
     data = _sparse_graph()
     model = GCN(60, 16, 2, 3, dropout=0.9).train()
     assert with_sparse_inputs(model, data, TASK).x.layout == torch.sparse_csr
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin"])
+def test_where_edges_are_gated_features_have_the_form_that_the_model_takes(name):
+    data = _sparse_graph()
+    model = build(name, data).eval()
+    sparse = with_sparse_inputs(model, data, TASK)
+    assert sparse.x.layout == torch.sparse_csr
+    assert (sparse[ADJACENCY].plain_x is data.x) == (name == "gin")  # which sums them first
+    keep = torch.arange(data.num_edges) % 3 != 0
+    for given, expected in ((sparse, data), (kept_view(sparse, keep), kept_view(data, keep))):
+        gate = torch.rand(given.num_edges).requires_grad_()
+        outputs = [TASK.forward(model, graph, gate) for graph in (given, expected)]
+        _assert_close(outputs[:1], outputs[1:])
+        gradients = [torch.autograd.grad(out.sum(), gate) for out in outputs]
+        _assert_close(*gradients)
+
+
+def test_where_a_batch_has_other_edges_features_have_the_form_that_the_model_takes():
+    data = _sparse_graph()
+    model = build("gin", data).eval()
+    sparse = with_sparse_inputs(model, data, TASK)
+    fewer = copy.copy(sparse)
+    fewer.edge_index = data.edge_index[:, :50]
+    expected = model(data.x, data.edge_index[:, :50])
+    _assert_close([TASK.forward(model, fewer)], [expected])
+
+
+def test_what_is_proven_of_a_part_is_the_form_that_the_whole_gets(monkeypatch):
+    data = _sparse_graph()
+    data.x[:, 0] = 0
+    data.x[:30] += 1.0  # the part that is probed is dense, the whole would be sparse
+    monkeypatch.setattr("fastglt.training.inputs.MAX_DENSITY", 0.4)
+    monkeypatch.setattr("fastglt.training.inputs.PROBED_NODES", 30)
+    data.train_mask[:], data.val_mask[:] = False, False
+    data.train_mask[:10], data.val_mask[10:20] = True, True
+    seen = []
+
+    class Watched(GCN):
+        def forward(self, x, edge_index, **named):
+            seen.append((x.layout, x.size(0)))
+            return super().forward(x, edge_index, **named)
+
+    sparse = with_sparse_inputs(Watched(60, 8, 2, 3), data, TASK)
+    assert sparse.x.layout == torch.sparse_csr
+    assert (torch.sparse_csr, 30) in seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -11,6 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphConv, SAGEConv
 
 from fastglt.training import product
+from fastglt.training.field import Field
 from fastglt.training.known_graph import KnownGraph
 
 N, F = 12, 5
@@ -20,6 +22,11 @@ CONVS = {
     "gcn-no-loops": lambda i, o: GCNConv(i, o, add_self_loops=False),
     "gcn-plain": lambda i, o: GCNConv(i, o, normalize=False),
     "gin": lambda i, o: GINConv(nn.Linear(i, o), train_eps=True),
+    "gin-fixed": lambda i, o: GINConv(nn.Linear(i, o), eps=0.3),
+    "gin-mean": lambda i, o: GINConv(nn.Linear(i, o), eps=-1.0, aggr="mean"),
+    "gat": lambda i, o: GATConv(i, o, heads=3, concat=False),
+    "gat-no-loops": lambda i, o: GATConv(i, o, add_self_loops=False, bias=False),
+    "gat-residual": lambda i, o: GATConv(i, o, heads=1, residual=True, negative_slope=0.5),
     "sage-mean": SAGEConv,
     "sage-sum": lambda i, o: SAGEConv(i, o, aggr="sum", project=True),
     "sage-max": lambda i, o: SAGEConv(i, o, aggr="max"),
@@ -90,6 +97,89 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(product, "spmm", count)
     return calls
+
+
+@pytest.mark.parametrize("name", sorted(set(CONVS) - {"sage-max"}))
+@pytest.mark.parametrize("loops", [0, 2])
+def test_outputs_of_some_nodes_are_those_of_all(name, loops):
+    torch.manual_seed(1)
+    model = TwoLayers(CONVS[name], 8).double()
+    data = graph(loops, name in WEIGHTED)
+    wanted = torch.arange(N) % 5 == 2
+    field = Field.of(data.edge_index, wanted, num_convs=2)
+    known = KnownGraph(data, is_token=True, field=field)
+    plain = model(data.x, data.edge_index, data.get("edge_weight"))[wanted]
+    for _ in range(2):
+        with known.known_to(model):
+            out = model(known.x, known.matrix)
+        assert known.num_calls == 2
+        torch.testing.assert_close(out, plain, rtol=1e-10, atol=1e-10)
+        for actual, expected in zip(gradients(model, out), gradients(model, plain), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+        plain = model(data.x, data.edge_index, data.get("edge_weight"))[wanted]
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin-fixed", "gin-mean", "sage-mean", "graph", "gat"])
+@pytest.mark.parametrize("some", [False, True])
+def test_sparse_features_are_as_good_as_dense_ones(name, some):
+    torch.manual_seed(1)
+    model = TwoLayers(CONVS[name], 8).double()
+    data = graph(1, False)
+    data.x = data.x * (torch.rand(N, F) < 0.3)
+    plain = model(data.x, data.edge_index)
+    wanted = torch.arange(N) % 5 == 2 if some else torch.ones(N, dtype=torch.bool)
+    field = Field.of(data.edge_index, wanted, num_convs=2) if some else None
+    sparse = copy.copy(data)
+    sparse.x = data.x.to_sparse_csr()
+    known = KnownGraph(sparse, is_token=True, field=field)
+    with known.known_to(model):
+        out = model(known.x, known.matrix)
+    torch.testing.assert_close(out, plain[wanted], rtol=1e-10, atol=1e-10)
+    expected = gradients(model, plain[wanted])
+    for one, other in zip(gradients(model, out), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_a_token_that_does_not_hold_the_edges_is_never_computed_with():
+    data = graph(0, True)
+    for conv in (GCNConv(F, 3).double(), GraphConv(F, 3).double()):
+        known = KnownGraph(data, is_token=True)
+        assert known.matrix.values().numel() == 0
+        with known.known_to(conv), pytest.raises(RuntimeError, match="cannot be served"):
+            conv(data.x, known.matrix, data.edge_weight)
+
+
+def test_what_is_forgotten_is_made_anew():
+    data, model = graph(0, False), TwoLayers(CONVS["gat"], 8).double()
+    known = KnownGraph(data)
+    with known.known_to(model):
+        first = model(data.x, known.matrix)
+        known.forget()
+        assert torch.equal(model(data.x, known.matrix), first)
+
+
+def test_an_eps_that_changes_is_read_again():
+    data, conv = graph(0, False), GINConv(nn.Linear(F, 2)).double()
+    known = KnownGraph(data)
+    for eps in (0.0, 0.7):
+        conv.eps.fill_(eps)
+        with known.known_to(conv):
+            out = conv(data.x, known.matrix)
+        torch.testing.assert_close(out, conv(data.x, data.edge_index))
+
+
+def test_attention_drops_edges_with_its_probability():
+    data, conv = graph(0, False), GATConv(F, 2, heads=2, dropout=0.5, bias=False).double()
+    conv.lin.weight.data.zero_()
+    known = KnownGraph(data)
+    data.x[:] = 1
+    conv.lin.weight.data[:, 0] = 1  # every node says 1
+    torch.manual_seed(0)
+    with known.known_to(conv):
+        outputs = torch.stack([conv(data.x, known.matrix) for _ in range(2000)])
+    assert outputs.std() > 0.1
+    torch.testing.assert_close(outputs.mean(0), torch.ones(N, 4).double(), rtol=0, atol=0.12)
+    assert torch.allclose(conv.eval()(data.x, data.edge_index), torch.ones(N, 4).double())
 
 
 @pytest.mark.parametrize("name", ["gcn", "gin", "sage-mean", "graph"])

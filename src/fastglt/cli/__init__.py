@@ -21,7 +21,8 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always; see :mod:`fastglt.cli.exits` for the codes.
     """
-    keep_memory()
+    if args is None:  # the process is ours
+        keep_memory()
     with exit_codes():
         from fastglt.cli.app import build_command
 

@@ -15,7 +15,7 @@ from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
 from fastglt.search.regularizers import gate_penalty
 from fastglt.settings import Settings
-from fastglt.training.channels import live_channels
+from fastglt.training.channels import LiveChannels
 from fastglt.training.dropout import fast_dropout
 from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.loop import make_optimizer, predict, train_step
@@ -107,12 +107,13 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
 def denoise(run: SearchRun) -> None:
     """Train on the kept graph and swap, until no swaps are left."""
     context, denoiser = run.context, run.denoiser
+    live = LiveChannels(context.model)
     context.callback.on_phase_start("denoise", denoiser.steps)
     with seeded(context.settings.seed + 1), fast_dropout(context.model):
         for step in range(1, denoiser.steps + 1):
             where = f"denoise step {step}"
             mask = None if denoiser.reads_gradients else denoiser.weight_mask
-            with live_channels(context.model, mask):
+            with live.under(mask):
                 _train(context, run.optimizer, denoiser.data, run.gate, denoiser.edge_mask, where)
             due = denoiser.due
             metric = run.val_metric() if due else None

@@ -62,28 +62,47 @@ class LiveLinear:
         return wide if bias is None else wide + bias
 
 
-@contextmanager
-def live_channels(model: nn.Module, mask: Mapping[str, Tensor] | None) -> Iterator[None]:
-    """Let linear layers compute with their live channels, within the context.
+class LiveChannels:
+    """Lets linear layers of a model compute with their live channels.
 
     These are plain ``nn.Linear`` and PyG's ``Linear`` where little of the weight is live.
 
     Args:
-        model: The model, whose pruned weights are 0; it is left as it was found.
-        mask: Kept weights by parameter name; ``None`` changes nothing.
+        model: The model, whose pruned weights are 0.
     """
-    masks = {} if mask is None else {id(p): mask.get(n) for n, p in model.named_parameters()}
-    served = []
-    for module in model.modules():
-        live = _live(module, masks.get(id(getattr(module, "weight", None))))
-        if live is not None and "forward" not in vars(module):
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._mask: Mapping[str, Tensor] | None = None
+        self._layers: dict[nn.Module, LiveLinear] = {}
+
+    @contextmanager
+    def under(self, mask: Mapping[str, Tensor] | None) -> Iterator[None]:
+        """Serve the layers, within the context; the model is left as it was found.
+
+        Args:
+            mask: Kept weights by parameter name; ``None`` changes nothing.
+        """
+        served = {} if mask is None else self._live_layers(mask)
+        served = {module: live for module, live in served.items() if "forward" not in vars(module)}
+        for module, live in served.items():
             vars(module)["forward"] = live
-            served.append(module)
-    try:
-        yield
-    finally:
-        for module in served:
-            del vars(module)["forward"]
+        try:
+            yield
+        finally:
+            for module in served:
+                del vars(module)["forward"]
+
+    def _live_layers(self, mask: Mapping[str, Tensor]) -> dict[nn.Module, LiveLinear]:
+        if mask is not self._mask:
+            masks = {id(p): mask.get(name) for name, p in self._model.named_parameters()}
+            layers = {
+                module: _live(module, masks.get(id(getattr(module, "weight", None))))
+                for module in self._model.modules()
+            }
+            self._mask = mask
+            self._layers = {module: live for module, live in layers.items() if live is not None}
+        return self._layers
 
 
 def _live(module: nn.Module, keep: Tensor | None) -> LiveLinear | None:

@@ -91,7 +91,7 @@ def _restricted(data: Data, field: Field) -> Data:
     for name in data.node_attrs():
         if isinstance(data[name], Tensor) and name not in ("x", ADJACENCY):
             result[name] = take_rows(data[name], rows)
-    view = KnownGraph(data, known.is_token, known.reach, field)
+    view = KnownGraph(data, known.is_token, known.reach, field=field)
     result.x = view.x
     result[ADJACENCY] = view
     return result

@@ -56,7 +56,10 @@ def with_sparse_inputs(model: nn.Module, data: Data, task: Task) -> Data:
         if _is_equal(*reference, form, task):
             result = form(data)
             if ADJACENCY in result:
-                result[ADJACENCY].reach = proven_reach(model, form(plain), task)
+                known = result[ADJACENCY]
+                known.reach = proven_reach(model, form(plain), task)
+                if result.x is not data.x and not _takes_sparse_x(model, plain, task):
+                    known.plain_x = data.x
             return result
     return data
 
@@ -75,12 +78,24 @@ def _forms(model: nn.Module, data: Data, task: Task) -> Iterator[Callable[[Data]
     adjacencies = [functools.partial(with_adjacency, is_token=token) for token in tokens if passes]
     if sparse:
         yield from (functools.partial(_with_both, adjacency) for adjacency in adjacencies)
-        yield with_sparse_features
+        yield _with_csr_features
     yield from adjacencies
 
 
+@torch.no_grad()
+def _takes_sparse_x(model: nn.Module, plain: Data, task: Task) -> bool:
+    """Whether a model takes CSR features together with ``edge_index``."""
+    model = copy.deepcopy(model).eval()
+    expected = task.encode(model, plain)
+    try:
+        actual = task.encode(model, _with_csr_features(plain))
+    except Exception:  # noqa: BLE001 - a model may raise anything on a form it does not know
+        return False
+    return _are_close(actual, expected)
+
+
 def _with_both(adjacency: Callable[[Data], Data], data: Data) -> Data:
-    return adjacency(with_sparse_features(data))
+    return adjacency(_with_csr_features(data))
 
 
 def with_sparse_features(data: Data) -> Data:
@@ -90,9 +105,13 @@ def with_sparse_features(data: Data) -> Data:
         return data
     if x.layout != torch.strided or float((x != 0).to(torch.float32).mean()) > MAX_DENSITY:
         return data
+    return _with_csr_features(data)
+
+
+def _with_csr_features(data: Data) -> Data:
     sparse = copy.copy(data)
     with ignore_csr_warnings():
-        sparse.x = x.to_sparse_csr()
+        sparse.x = data.x.to_sparse_csr()
     return sparse
 
 
@@ -201,11 +220,19 @@ def _is_equal(
         actual = _probe(model, sparse, task)
     except Exception:  # noqa: BLE001 - a model may raise anything on a form it does not know
         return False
-    return all(
-        bool(b.isfinite().all())
-        and torch.allclose(a, b, rtol=1e-3, atol=1e-5 * float(b.abs().max().clamp_min(1e-30)))
-        for a, b in zip(actual, expected, strict=True)
-    )
+    # A gradient that is 0 but for rounding has no scale of its own.
+    floor = 1e-12 * max(_scale(figure) for figure in expected)
+    return all(_are_close(a, b, floor) for a, b in zip(actual, expected, strict=True))
+
+
+def _are_close(actual: Tensor, expected: Tensor, floor: float = 0.0) -> bool:
+    tolerance = max(1e-5 * _scale(expected), floor, 1e-35)
+    is_finite = bool(expected.isfinite().all())
+    return is_finite and torch.allclose(actual, expected, rtol=1e-3, atol=tolerance)
+
+
+def _scale(values: Tensor) -> float:
+    return float(values.abs().max()) if values.numel() else 0.0
 
 
 def _reference(model: nn.Module, data: Data, task: Task) -> tuple[nn.Module, Data, list[Tensor]]:

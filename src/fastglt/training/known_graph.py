@@ -48,6 +48,7 @@ class KnownGraph:
         is_token: Whether :attr:`matrix`, which takes the place of ``edge_index``, may be empty,
             since the model's convs are served and nothing else reads it.
         reach: What is proven of the model that is called on it.
+        plain_x: What the model takes instead of ``data.x`` where it is called on edges.
         field: The nodes to compute for; ``None`` for all. Then :attr:`x` has rows for the nodes
             that the first conv reads, and the model returns one row a wanted node.
     """
@@ -57,11 +58,13 @@ class KnownGraph:
         data: Data,
         is_token: bool = False,
         reach: Reach | None = None,
+        plain_x: Tensor | None = None,
         field: Field | None = None,
     ) -> None:
         self._data = copy.copy(data)
         self.is_token = is_token
         self.reach = reach
+        self.plain_x = plain_x
         self._field = field
         x: Tensor | None = data.get("x")
         self.x = x if x is None or field is None else take_rows(x, field.order)
@@ -78,7 +81,11 @@ class KnownGraph:
 
     def like(self, data: Data) -> KnownGraph:
         """The same for another graph that the same model is called on."""
-        return KnownGraph(data, self.is_token, self.reach)
+        return KnownGraph(data, self.is_token, self.reach, self.plain_x)
+
+    def x_on_edges(self, x: Tensor | None) -> Tensor | None:
+        """``x`` in the form that the model takes together with ``edge_index``."""
+        return self.plain_x if x is self.x and self.plain_x is not None else x
 
     def forget(self) -> None:
         """Give up all matrices and aggregates; they are made anew when they are asked for."""
@@ -150,11 +157,11 @@ class KnownGraph:
             x: ``[num_sources, channels]``; CSR only if :meth:`is_raw`.
         """
         if not self.is_raw(x):
-            return self._product(kind, call)(x)
+            return self.product(kind, call)(x)
         key = self._key(kind, call)
         kept = self._aggregates.get(key)
         if kept is None or kept._version > 0:  # a model may have changed it in place
-            kept = self._product(kind, call)(x)
+            kept = self.product(kind, call)(x)
             if kept.is_inference():  # of no use to autograd later
                 return kept
             self._aggregates[key] = kept
@@ -180,6 +187,16 @@ class KnownGraph:
             kept = self._constants[key] = (columns, Product.of_csr(part))
         return kept[1]
 
+    def product(self, kind: Kind, call: int = 0) -> Product:
+        """The matrix of that kind, for the nodes that a conv reads and computes."""
+        key = self._key(kind, call)
+        if key not in self._products:
+            edge_index, values = self._weighted_edges(kind)
+            position, edge_index, shape = self._block(edge_index, call)
+            values = values if position is None else values[position]
+            self._products[key] = Product(Adjacency(edge_index, *shape[::-1]), values)
+        return self._products[key]
+
     def attention_edges(self, call: int, add_self_loops: bool, heads: int) -> AttentionEdges:
         """The edges of a conv with attention, one self-loop a node among them if asked for."""
         key = (add_self_loops, call if self._field is not None else 0, heads)
@@ -193,15 +210,6 @@ class KnownGraph:
 
     def _key(self, kind: Kind, call: int) -> tuple[Kind, int]:
         return (kind, 0 if self._field is None else call)
-
-    def _product(self, kind: Kind, call: int) -> Product:
-        key = self._key(kind, call)
-        if key not in self._products:
-            edge_index, values = self._weighted_edges(kind)
-            position, edge_index, shape = self._block(edge_index, call)
-            values = values if position is None else values[position]
-            self._products[key] = Product(Adjacency(edge_index, *shape[::-1]), values)
-        return self._products[key]
 
     def _block(
         self, edge_index: Tensor, call: int

@@ -14,7 +14,7 @@ from fastglt.errors import InputError, NonFiniteLossError
 from fastglt.gating import WeightGate
 from fastglt.masks import WeightMask
 from fastglt.training.callback import Callback
-from fastglt.training.channels import live_channels
+from fastglt.training.channels import LiveChannels
 from fastglt.training.dropout import fast_dropout
 from fastglt.training.focus import focused
 from fastglt.training.inputs import EDGE_PLACE, with_edge_places
@@ -233,7 +233,7 @@ def fit(
             data = focused(data, task, "train")
         val_data = focused(val_data, task, "val")
     callback.on_phase_start(phase, config.epochs)
-    with seeded(seed), fast_dropout(model), live_channels(model, mask):
+    with seeded(seed), fast_dropout(model), LiveChannels(model).under(mask):
         for epoch in range(1, config.epochs + 1):
             model.train()
             for _ in range(task.num_batches(data)):

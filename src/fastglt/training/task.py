@@ -107,7 +107,8 @@ class Task(ABC):
             return out
         if data.get("edge_weight") is not None and accepts_keyword(model, "edge_weight"):
             named["edge_weight"] = data.edge_weight
-        out = model(data.get("x"), data.edge_index, **named)
+        x = data.get("x") if known is None else known.x_on_edges(data.get("x"))
+        out = model(x, data.edge_index, **named)
         return out
 
     def keywords(self, model: nn.Module, data: Data) -> dict[str, Any]:
@@ -194,6 +195,7 @@ class Task(ABC):
             return self.call(model, data)
         gated = copy.copy(data)
         if ADJACENCY in gated:
+            gated.x = gated[ADJACENCY].x_on_edges(data.get("x"))
             del gated[ADJACENCY]
         if self.gates_edge_weight(model):
             weight: Tensor | None = data.get("edge_weight")
