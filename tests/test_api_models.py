@@ -69,6 +69,24 @@ def test_a_class_is_refused():
         find(GCN, graph())
 
 
+def test_a_compiled_model_is_searched_as_the_one_inside():
+    data, model = graph(), build("plain", graph())
+    calls = []
+
+    def backend(module, inputs):
+        calls.append(module)
+        return module.forward
+
+    compiled = torch.compile(model, backend=backend)
+    init = {name: value.clone() for name, value in compiled.state_dict().items()}
+    ticket = fastglt.find(compiled, data, weight_sparsity=0.8, init=init, **TINY)
+    inner = {name.removeprefix("_orig_mod."): value for name, value in init.items()}
+    plain = fastglt.find(model, data, weight_sparsity=0.8, init=inner, **TINY)
+    assert calls == []
+    assert ticket.metrics["test_ticket"] == plain.metrics["test_ticket"]
+    assert ticket.trained_state.keys() == model.state_dict().keys()
+
+
 @torch.compiler.set_stance("force_eager")
 def test_a_ticket_of_a_compiled_model_names_the_plain_one():
     data, model = graph(), build("plain", graph())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fastglt
-from fastglt.errors import BudgetError, InputError
+from fastglt.errors import BudgetError, GraphError, InputError
 from fastglt.training.seeding import seeded
 from helpers import MODELS, TINY, graph, states_equal
 
@@ -94,3 +94,8 @@ def test_arguments_that_cannot_be_used(seeds, settings, message):
 
 def test_no_seeds_no_tickets():
     assert fastglt.find_seeds(build, graph(), []) == []
+
+
+def test_what_is_no_graph_is_refused_as_find_refuses_it():
+    with pytest.raises(GraphError):
+        fastglt.find_seeds(build, None, [0, 1])

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from fastglt.masks import WeightMask
+from fastglt.training import loop
 from fastglt.training.channels import LiveChannels, LiveLinear
 from fastglt.training.dropout import without_dropout
 from fastglt.training.inputs import with_sparse_inputs
+from fastglt.training.loop import FitConfig, fit
+from fastglt.training.task import ADJACENCY
 from fastglt.training.tasks import NodeClassification
+from fastglt.training.teacher import Objective
 from helpers import build, graph
 
 TASK = NodeClassification()
@@ -42,6 +49,8 @@ def test_outputs_and_gradients_of_kept_weights(name, sparse):
     mask = pruned(model)
     if sparse:
         data = with_sparse_inputs(model, data, TASK)
+        assert ADJACENCY in data
+        assert data.x.layout == torch.sparse_csr
 
     def figures():
         out = TASK.forward(model.train(), data)
@@ -112,3 +121,28 @@ def test_rows_may_have_any_shape():
         expected = model(x)
         with LiveChannels(model).under(mask):
             torch.testing.assert_close(model(x), expected)
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin", "gat"])
+def test_retraining_is_the_same_without_dead_channels(name, monkeypatch):
+    data = graph(90)
+    data.x = data.x.double()
+    model = build(name, data).double()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    mask = pruned(model)
+
+    def trained():
+        copied = copy.deepcopy(model)
+        return fit(copied, data, Objective(TASK), FitConfig(15), seed=0, phase="retrain", mask=mask)
+
+    def whole(self, mask):
+        return contextlib.nullcontext()
+
+    some = trained()
+    monkeypatch.setattr(loop.LiveChannels, "under", whole)
+    every = trained()
+    assert some.best_epoch == every.best_epoch
+    for key, value in every.state.items():
+        torch.testing.assert_close(some.state[key], value, rtol=1e-6, atol=1e-8)

@@ -10,6 +10,7 @@ from torch import nn
 from torch_geometric.nn import GCN, GCNConv, LayerNorm
 
 from fastglt.training import loop
+from fastglt.training.field import Field
 from fastglt.training.focus import focused
 from fastglt.training.inputs import kept_view, with_sparse_inputs
 from fastglt.training.loop import FitConfig, fit
@@ -29,6 +30,13 @@ def few_labels(num_nodes=300, **settings):
         data[name] = torch.zeros(num_nodes, dtype=torch.bool)
         data[name][nodes[:6]] = True
     return data
+
+
+def complete(data):
+    """``data`` with an edge from every node to every other one."""
+    changed = copy.copy(data)
+    changed.edge_index = (1 - torch.eye(data.num_nodes)).nonzero().t().contiguous()
+    return changed
 
 
 def in_double(data, model):
@@ -87,8 +95,37 @@ def test_several_labels_a_node():
 
 def test_a_norm_over_the_nodes_is_only_left_out_of_evaluation():
     data = few_labels()
-    reach = with_sparse_inputs(build("plain", data), data, TASK)[ADJACENCY].reach
-    assert reach is None or not reach.in_training
+    assert with_sparse_inputs(build("plain", data), data, TASK)[ADJACENCY].reach == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("norm", "expected"), [(LayerNorm(8), None), (nn.BatchNorm1d(8), (2, False))]
+)
+def test_a_norm_is_found_out_where_few_nodes_see_all_others(norm, expected):
+    data = complete(few_labels(100))
+    sparse = with_sparse_inputs(_Net(norm), data, TASK)
+    field = Field.of(data.edge_index, data.val_mask, num_convs=2)
+    assert field.sizes[:2] == (100, 100)
+    assert sparse[ADJACENCY].reach == expected
+
+
+class _WithPositions(nn.Module):
+    """Holds a parameter for every node."""
+
+    def __init__(self, num_nodes):
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(num_nodes, 12))
+        self.first, self.second = GCNConv(12, 8), GCNConv(8, 3)
+
+    def forward(self, x, edge_index):
+        return self.second(self.first(x + self.position, edge_index).relu(), edge_index)
+
+
+@pytest.mark.parametrize("change", [copy.copy, complete])
+def test_parameters_of_the_nodes_are_found_out(change):
+    data = change(few_labels(100))
+    sparse = with_sparse_inputs(_WithPositions(100), data, TASK)
+    assert sparse[ADJACENCY].reach is None
 
 
 class _Net(nn.Module):
@@ -101,6 +138,25 @@ class _Net(nn.Module):
 
     def forward(self, x, edge_index):
         return self.second(self.between(self.first(x, edge_index)), edge_index)
+
+
+class _LeavesOut(nn.Module):
+    """Leaves out a conv in one of four calls in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = GCNConv(12, 12), GCNConv(12, 3)
+
+    def forward(self, x, edge_index):
+        if not self.training or torch.rand(()) > 0.25:
+            x = self.first(x, edge_index).relu()
+        return self.second(x, edge_index)
+
+
+def test_a_model_that_draws_its_layers_is_trained_on_all_nodes():
+    data = few_labels()
+    sparse = with_sparse_inputs(_LeavesOut(), data, TASK)
+    assert sparse[ADJACENCY].reach == (2, False)
 
 
 class _Residual(nn.Module):
@@ -151,11 +207,15 @@ def test_models_that_are_no_chain_see_all_nodes():
 
 
 class _OverAllNodes(NodeClassification):
+    reads = NodeClassification.reads  # which is not true
+
     def loss(self, out, data, split="train"):
         return super().loss(out, data, split) + out.square().mean()
 
 
 class _MetricOverAllNodes(NodeClassification):
+    reads = NodeClassification.reads
+
     def metric(self, out, data, split):
         return super().metric(out, data, split) / (1 + float(out.square().mean()))
 
@@ -163,6 +223,21 @@ class _MetricOverAllNodes(NodeClassification):
 class _ReadsNothing(NodeClassification):
     def reads(self, data, split):
         return None
+
+
+class _SaysNothing(NodeClassification):
+    def loss(self, out, data, split="train"):
+        return super().loss(out, data, split)
+
+
+class _SaysSo(_SaysNothing):
+    reads = NodeClassification.reads
+
+
+def test_a_loss_of_ones_own_may_read_anything_unless_it_says_what():
+    data = few_labels()
+    for task, expected in ((_SaysNothing(), None), (_SaysSo(), (2, True))):
+        assert with_sparse_inputs(build("gcn", data), data, task)[ADJACENCY].reach == expected
 
 
 @pytest.mark.parametrize("task", [_OverAllNodes(), _MetricOverAllNodes(), _ReadsNothing()])

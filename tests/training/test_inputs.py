@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Batch
-from torch_geometric.nn import GCN, GCNConv, SAGEConv
+from torch_geometric.nn import APPNP, GCN, GCNConv, SAGEConv
 
 from fastglt.training.inputs import (
     MAX_DENSITY,
@@ -322,3 +323,92 @@ def test_what_is_proven_of_a_part_is_the_form_that_the_whole_gets(monkeypatch):
     sparse = with_sparse_inputs(Watched(60, 8, 2, 3), data, TASK)
     assert sparse.x.layout == torch.sparse_csr
     assert (torch.sparse_csr, 30) in seen
+
+
+class _Checkpointed(nn.Module):
+    """Computes its convs again in the backward pass, in training only."""
+
+    def __init__(self, reentrant, always=False):
+        super().__init__()
+        self.convs = nn.ModuleList([GCNConv(60, 8), GCNConv(8, 3)])
+        self.reentrant, self.always = reentrant, always
+
+    def forward(self, x, edge_index):
+        hidden = self.convs[0](x, edge_index).relu()
+        if not (self.training or self.always):
+            return self.convs[1](hidden, edge_index)
+        return checkpoint(self.convs[1], hidden, edge_index, use_reentrant=self.reentrant)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("always", [False, True])
+def test_convs_that_are_computed_again_have_their_edges_then(reentrant, always):
+    data, model = _sparse_graph(), _Checkpointed(reentrant, always).train()
+    sparse = with_sparse_inputs(model, data, TASK)
+    gradients = []
+    for given in (sparse, data):
+        model.zero_grad()
+        TASK.loss(TASK.forward(model, given), given).backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    _assert_close(*gradients)
+    assert bool(gradients[1][-1].abs().max() > 0)
+
+
+class _ZeroHead(nn.Module):
+    """Starts from a head of zeros and takes no edge weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = GCNConv(60, 8), nn.Linear(8, 3)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x, edge_index):
+        return self.head(self.conv(x, edge_index).relu())
+
+
+def test_a_head_of_zeros_hides_nothing():
+    data, model = _sparse_graph(), _ZeroHead()
+    data.edge_weight = torch.rand(data.num_edges) + 0.5
+    sparse = with_sparse_inputs(model, data, TASK)
+    nn.init.normal_(model.head.weight)
+    out = TASK.forward(model.eval(), sparse)
+    _assert_close([out], [model(data.x, data.edge_index)])
+
+
+def test_a_matrix_is_not_made_of_edges_that_are_there_twice():
+    data = _sparse_graph()
+    data.edge_index = torch.cat([data.edge_index, data.edge_index[:, :1]], dim=1)
+    model = nn.Module()
+    model.conv = APPNP(K=2, alpha=0.1)  # fused, but not served
+    model.lin = nn.Linear(60, 3)
+    model.forward = lambda x, edge_index: model.conv(model.lin(x), edge_index)
+    assert ADJACENCY not in with_sparse_inputs(model, data, TASK)
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin", "gat", "sage"])
+def test_models_of_low_precision_are_trained_on_what_they_can_take(name):
+    data = _sparse_graph()
+    data.x = data.x.bfloat16()
+    model = build(name, data).bfloat16().train()
+    sparse = with_sparse_inputs(model, data, TASK)
+    TASK.loss(TASK.forward(model, sparse), sparse).backward()
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters())
+
+
+class _KnowsItsNodes(nn.Module):
+    """Adds noise of its own to every node, in training only."""
+
+    def __init__(self, num_nodes):
+        super().__init__()
+        self.conv = GCNConv(60, 3)
+        self.register_buffer("noise", torch.randn(num_nodes, 60))
+
+    def forward(self, x, edge_index):
+        return self.conv(x + self.noise if self.training else x, edge_index)
+
+
+def test_a_model_that_knows_its_nodes_is_probed_with_all_of_them(monkeypatch):
+    monkeypatch.setattr("fastglt.training.inputs.PROBED_NODES", 40)
+    data = _sparse_graph()
+    sparse = with_sparse_inputs(_KnowsItsNodes(90), data, TASK)
+    assert ADJACENCY in sparse

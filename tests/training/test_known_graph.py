@@ -14,6 +14,7 @@ from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphConv, SAGEConv
 from fastglt.training import product
 from fastglt.training.field import Field
 from fastglt.training.known_graph import KnownGraph
+from fastglt.training.served import is_served
 
 N, F = 12, 5
 CONVS = {
@@ -260,3 +261,43 @@ def test_the_model_is_left_as_it_was_found():
     with pytest.raises(ZeroDivisionError), KnownGraph(data).known_to(model):
         raise ZeroDivisionError
     assert [set(vars(module)) for module in model.modules()] == before
+
+
+def test_who_listens_to_a_linear_layer_is_told():
+    data, conv = graph(0, False), GCNConv(F, 3).double()
+    heard = []
+    conv.lin.register_forward_hook(lambda *_: heard.append("after"))
+    conv.lin.register_forward_pre_hook(lambda *_: heard.append("before"))
+    data.x = data.x.to_sparse_csr()
+    known = KnownGraph(data)
+    with known.known_to(conv):
+        conv(data.x, known.matrix)
+    assert heard == ["before", "after"]
+
+
+def test_attention_with_another_aggregation_is_left_to_pyg():
+    conv = GATConv(F, 3, aggr="mean")
+    assert not is_served(conv)
+    assert is_served(GATConv(F, 3))
+
+
+def test_a_propagate_on_the_instance_stays():
+    conv = SAGEConv(F, 3)
+    assert is_served(conv)
+    conv.propagate = conv.propagate
+    assert not is_served(conv)
+
+
+def test_aggregates_that_are_hardly_sparse_are_dense():
+    data = graph(0, False)
+    for share, layout in ((0.9, torch.strided), (0.02, torch.sparse_csr)):
+        x = data.x * (torch.rand(N, F, generator=torch.Generator().manual_seed(0)) < share)
+        sparse = Data(x=x.to_sparse_csr(), edge_index=data.edge_index, num_nodes=N)
+        seen = []
+        linear = nn.Linear(F, 2)
+        linear.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0].layout))
+        conv, known = GINConv(linear).double(), KnownGraph(sparse)
+        with known.known_to(conv):
+            out = conv(sparse.x, known.matrix)
+        torch.testing.assert_close(out, conv(x, data.edge_index))
+        assert seen[0] == layout

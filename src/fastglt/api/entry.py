@@ -12,6 +12,7 @@ from fastglt.api.finder import Finder
 from fastglt.errors import InputError
 from fastglt.settings import resolve_settings
 from fastglt.ticket import Ticket
+from fastglt.ticket.compiled import uncompiled, uncompiled_names
 from fastglt.training.callback import Callback
 from fastglt.training.task import Task
 from fastglt.training.tasks import make_task
@@ -49,7 +50,9 @@ def find(
             ``edge_attr=`` if the graph has them and it takes them; a ``task`` of your own may
             call it otherwise. Its weights are the initialisation to rewind to, unless ``init`` is
             given or ``recover="finetune"``: then it counts as trained already and is not trained
-            densely or pre-trained again. Lazy modules are initialised, in a copy.
+            densely or pre-trained again. Lazy modules are initialised, in a copy. Of a model that
+            ``torch.compile`` wraps, the one inside is searched: it would be compiled anew for
+            every graph that denoising makes.
         data: A graph with ``edge_index`` (also an ``EdgeIndex``) or a torch CSR ``adj_t``, with
             what the task needs: for node classification ``x``, ``y``, ``train_mask``,
             ``val_mask`` and, for a test metric, ``test_mask``. Taken as given: normalise features
@@ -94,4 +97,5 @@ def find(
     if init is not None and recover == "finetune":
         raise InputError('init is what recover="rewind" rewinds to; leave it out to fine-tune')
     chosen = make_task(task, data, metric=metric)
-    return Finder(model, data, chosen, resolved, init, callback or Callback()).run()
+    init = None if init is None else uncompiled_names(init)
+    return Finder(uncompiled(model), data, chosen, resolved, init, callback or Callback()).run()

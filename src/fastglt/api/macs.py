@@ -60,12 +60,10 @@ def _with_first(data: Data, proper: Tensor, number: int) -> Data:
 
 
 def _plain(data: Data) -> Data:
-    """``data`` as any model takes it: edges instead of an adjacency matrix, dense features."""
+    """``data`` with edges instead of an adjacency matrix, and features that go with them."""
     if ADJACENCY not in data:
         return data
     result = copy.copy(data)
+    result.x = data[ADJACENCY].x_on_edges(data.get("x"))
     del result[ADJACENCY]
-    x: Tensor | None = data.get("x")
-    if x is not None and x.layout == torch.sparse_csr:
-        result.x = x.to_dense()
     return result

@@ -18,6 +18,7 @@ from fastglt._memory import keep_memory
 from fastglt.api.entry import find
 from fastglt.errors import InputError
 from fastglt.ticket import Ticket
+from fastglt.ticket.compiled import uncompiled
 from fastglt.training.seeding import seeded
 
 _shared: dict[str, Any] = {}
@@ -63,7 +64,7 @@ def find_seeds(
     models = []
     for seed in seeds:
         with seeded(seed):
-            models.append(build())
+            models.append(uncompiled(build()))
     count = _num_workers(len(seeds), workers, data)
     if count == 1:
         return [
@@ -88,7 +89,9 @@ def _check(seeds: Sequence[int], workers: int | None, settings: dict[str, Any]) 
 
 
 def _num_workers(num_seeds: int, workers: int | None, data: Data) -> int:
-    tensors = [value for _, value in data if isinstance(value, Tensor)]
+    if not isinstance(data, Data):  # which find refuses
+        return 1
+    tensors = [value for value in data.to_dict().values() if isinstance(value, Tensor)]
     if any(tensor.device.type != "cpu" for tensor in tensors):
         return 1
     return max(1, min(num_seeds, _num_cores() if workers is None else workers))

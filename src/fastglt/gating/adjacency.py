@@ -88,10 +88,29 @@ def spmm(matrix: Tensor, x: Tensor) -> Tensor:
         return matrix @ x
     if x.layout == torch.sparse_csr:
         return _from_scipy(_to_scipy(matrix) @ _to_scipy(x), x)
-    if x.size(1) <= _NARROW and torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+    is_fast = x.size(1) <= _NARROW and x.dtype in (torch.float32, torch.float64)
+    if is_fast and torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         return matrix @ x.contiguous()
     product: Tensor = torch.sparse.mm(matrix, x.contiguous(), "sum")
     return product
+
+
+def sample(pattern: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right.T`` at the places of a CSR matrix, ``[nnz]`` in their order.
+
+    Args:
+        pattern: ``[n, m]`` of zeros.
+        left: ``[n, channels]``.
+        right: ``[m, channels]``.
+    """
+    columns = pattern.col_indices()
+    if columns.numel() > pattern.size(0) * pattern.size(1):  # more than torch lets pass
+        rows = torch.arange(pattern.size(0), device=left.device)
+        rows = rows.repeat_interleave(pattern.crow_indices().diff())
+        values: Tensor = (left @ right.t())[rows, columns]
+        return values
+    product = torch.sparse.sampled_addmm(pattern, left.contiguous(), right.t(), beta=0.0)
+    return product.values()  # type: ignore[no-any-return]
 
 
 def _to_scipy(matrix: Tensor) -> csr_array:
@@ -126,15 +145,7 @@ class _Compressed:
 
     def sample(self, left: Tensor, right: Tensor) -> Tensor:
         """``(left @ right.T)[row, column]`` of every edge, in the order of the rows."""
-        num_edges = self.columns.numel()
-        if num_edges > self.shape[0] * self.shape[1]:  # torch refuses more edges than places
-            rows = torch.arange(self.shape[0], device=left.device)
-            rows = rows.repeat_interleave(self.row_starts.diff())
-            sampled: Tensor = (left @ right.t())[rows, self.columns]
-            return sampled
-        empty = self.matrix_of(left.new_zeros(num_edges))
-        product = torch.sparse.sampled_addmm(empty, left.contiguous(), right.t(), beta=0.0)
-        return product.values()  # type: ignore[no-any-return]
+        return sample(self.matrix_of(left.new_zeros(self.columns.numel())), left, right)
 
     def matrix_of(self, values: Tensor) -> Tensor:
         """The matrix with ``values`` ``[num_edges]`` in the order of the rows."""

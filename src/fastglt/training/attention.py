@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fastglt.gating import spmm
+from fastglt.gating import sample, spmm
 from fastglt.masks import counting_sort
 from fastglt.training.dropout import dropout_factor
 
@@ -130,7 +130,7 @@ class _Attend(torch.autograd.Function):
         peak = _leaky_relu(edges.highest(source_logit) + target_logit, negative_slope)
         logit = source_logit.index_select(1, source)
         logit += target_logit.index_select(1, target)
-        is_negative = logit < 0
+        is_negative = logit <= 0  # at 0 torch takes the negative slope
         logit = _leaky_relu(logit, negative_slope)
         share = logit.sub_(peak.index_select(1, target)).exp_()
         total = _row_sums(edges.matrix(share)).view(heads, num_targets)
@@ -153,7 +153,7 @@ class _Attend(torch.autograd.Function):
         x_gradient = spmm(edges.transposed(kept), flat).view_as(x)
         # The slope of the softmax: share * (slope of the share - mean slope), where the mean over
         # the edges into a target is the product of its output with the output's gradient.
-        slope = _sampled(edges.matrix(torch.zeros_like(kept)), flat, x.reshape(-1, channels))
+        slope = sample(edges.matrix(torch.zeros_like(kept)), flat, x.reshape(-1, channels))
         slope = slope.view_as(kept).mul_(kept)
         mean = (gradient * out).sum(dim=-1).index_select(1, edges.target)
         slope -= mean.mul_(share)
@@ -169,10 +169,3 @@ def _leaky_relu(values: Tensor, negative_slope: float) -> Tensor:
 
 def _row_sums(matrix: Tensor) -> Tensor:
     return spmm(matrix, matrix.values().new_ones(matrix.size(1), 1))
-
-
-def _sampled(pattern: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Values of ``left @ right.T`` at the places of a CSR matrix."""
-    sampled = torch.sparse.sampled_addmm(pattern, left.contiguous(), right.t(), beta=0.0)
-    values: Tensor = sampled.values()
-    return values

@@ -1,8 +1,9 @@
 """Sparse inputs: features and adjacency as CSR matrices, where that changes nothing but the time.
 
-PyG's convs take both natively. Each form is used only if a probe in eval mode, on the whole graph
-or a random part of its edges, gives the same outputs and weight gradients as the plain tensors up
-to rounding, and if the model can be called with it in training mode too.
+PyG's convs take both natively, and some are served (:mod:`fastglt.training.served`). Each form is
+used only if it proves equal on the model itself: a copy with moved weights is called, on a part of
+the graph and in double precision, in training mode without dropout and in eval mode, and gives the
+same outputs and weight gradients as with the plain tensors up to rounding.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +19,12 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import MessagePassing
 
 from fastglt._csr import ignore_csr_warnings
-from fastglt.gating import keep_edges, takes_edge_attr
+from fastglt.gating import accepts_keyword, keep_edges, takes_edge_attr
+from fastglt.masks import stable_sort
 from fastglt.training.dropout import without_dropout
 from fastglt.training.field import Field
-from fastglt.training.focus import proven_reach
+from fastglt.training.focus import moved, proven_reach, rows_of_nodes
 from fastglt.training.known_graph import KnownGraph
-from fastglt.training.rows import take_rows
 from fastglt.training.seeding import seeded
 from fastglt.training.served import is_served
 from fastglt.training.task import ADJACENCY, Task
@@ -34,34 +36,55 @@ EDGE_PLACE = "edge_place"
 PROBED_NODES, PROBED_EDGES = 4096, 50_000
 """Numbers of nodes and edges of a probe, at most: on a large graph each pass costs as much as an
 epoch, and forms differ by what a conv does with an edge or a node, not by how many there are."""
-_FIRST_NODES = 16
-"""Number of training nodes, and of validation nodes, that a probe begins with."""
+_FIRST = 16
+"""Number of training nodes, validation nodes, edges and self-loops that a probe begins with."""
 
 
 def with_sparse_inputs(model: nn.Module, data: Data, task: Task) -> Data:
     """``data`` with ``x`` in CSR form and with an adjacency matrix, whichever prove equal.
 
     A model that cannot take one of them keeps the plain tensor; ``edge_index`` always stays. The
-    adjacency matrix is tried only if the task passes it on and a conv of the model has a fused form
-    for it. A batch of graphs stays as it is, since graphs cannot be taken out of a CSR matrix.
+    adjacency matrix is tried only if the task passes it on and a conv of the model is served or has
+    a fused form for it. A batch of graphs stays as it is, since graphs cannot be taken out of a CSR
+    matrix.
     """
     if isinstance(data, Batch):
         return data
     forms = list(_forms(model, data, task))
     if not forms:
         return data
-    plain = probed(model, data, task)
-    reference = _reference(model, plain, task)
+    # A model that fails on a part of the nodes may do with all of them.
+    for plain in (probed(model, data, task), with_few_edges(data)):
+        with suppress(Exception):  # a model may raise anything where it is probed
+            reference = _reference(model, plain, task)
+            break
+    else:
+        return data
     for form in forms:
-        if _is_equal(*reference, form, task):
-            result = form(data)
-            if ADJACENCY in result:
-                known = result[ADJACENCY]
-                known.reach = proven_reach(model, form(plain), task)
-                if result.x is not data.x and not _takes_sparse_x(model, plain, task):
-                    known.plain_x = data.x
-            return result
+        if _is_equal(*reference, form, task) and _runs(model, form(plain), task):
+            return _with_proofs(model, plain, form(plain), data.get("x"), form(data), task)
     return data
+
+
+def _with_proofs(
+    model: nn.Module, plain: Data, form: Data, whole_x: Tensor | None, result: Data, task: Task
+) -> Data:
+    """``result``, whose adjacency matrix knows what else holds of the model.
+
+    Args:
+        model: The model.
+        plain: The part of the graph that was probed.
+        form: Its form.
+        whole_x: The features of the whole graph as they were given.
+        result: The form of the whole graph.
+        task: Calls the model.
+    """
+    if ADJACENCY in result:
+        known: KnownGraph = result[ADJACENCY]
+        known.reach = proven_reach(model, form, task)
+        if form.x is not plain.x and not _takes_sparse_x(model, plain, task):
+            known.plain_x = whole_x
+    return result
 
 
 def _forms(model: nn.Module, data: Data, task: Task) -> Iterator[Callable[[Data], Data]]:
@@ -71,27 +94,46 @@ def _forms(model: nn.Module, data: Data, task: Task) -> Iterator[Callable[[Data]
     served = [is_served(conv) for conv in convs]
     # Edge attributes would have to follow the order of the matrix.
     reads_attributes = data.get("edge_attr") is not None and takes_edge_attr(model)
-    passes = task.passes_adjacency and not reads_attributes
-    tokens = [True] if convs and all(served) else []
-    if any(served) or any(conv.fuse for conv in convs):
-        tokens.append(False)
-    adjacencies = [functools.partial(with_adjacency, is_token=token) for token in tokens if passes]
+    tokens = []
+    if task.passes_adjacency and not reads_attributes:
+        tokens = [True] if convs and all(served) else []
+        is_fused = any(served) or any(conv.fuse for conv in convs)
+        # A matrix holds an edge once, and a part of the graph may not show that it is there twice.
+        if is_fused and not _has_duplicates(data):
+            tokens.append(False)
+    weighted = accepts_keyword(model, "edge_weight")
+    adjacencies = [
+        functools.partial(with_adjacency, is_token=token, weighted=weighted) for token in tokens
+    ]
     if sparse:
         yield from (functools.partial(_with_both, adjacency) for adjacency in adjacencies)
         yield _with_csr_features
     yield from adjacencies
 
 
+def _has_duplicates(data: Data) -> bool:
+    num_nodes = int(data.num_nodes)
+    key, _ = stable_sort(data.edge_index[0] * num_nodes + data.edge_index[1], num_nodes**2)
+    return bool((key[1:] == key[:-1]).any())
+
+
 @torch.no_grad()
 def _takes_sparse_x(model: nn.Module, plain: Data, task: Task) -> bool:
     """Whether a model takes CSR features together with ``edge_index``."""
-    model = copy.deepcopy(model).eval()
-    expected = task.encode(model, plain)
     try:
-        actual = task.encode(model, _with_csr_features(plain))
+        model = copy.deepcopy(model).eval()
+        expected = task.encode(model, plain)
+        return _are_close(task.encode(model, _with_csr_features(plain)), expected)
     except Exception:  # noqa: BLE001 - a model may raise anything on a form it does not know
         return False
-    return _are_close(actual, expected)
+
+
+def _runs(model: nn.Module, data: Data, task: Task) -> bool:
+    """Whether a model can be trained on a form of the inputs in its own precision."""
+    try:
+        return all(bool(figure.isfinite().all()) for figure in _probe(model, data, task))
+    except Exception:  # noqa: BLE001 - a model may raise anything on a form it does not know
+        return False
 
 
 def _with_both(adjacency: Callable[[Data], Data], data: Data) -> Data:
@@ -115,13 +157,13 @@ def _with_csr_features(data: Data) -> Data:
     return sparse
 
 
-def with_adjacency(data: Data, is_token: bool = False) -> Data:
+def with_adjacency(data: Data, is_token: bool = False, weighted: bool = True) -> Data:
     """``data`` with a :class:`KnownGraph` under :data:`ADJACENCY`.
 
     :meth:`Task.call` prefers its matrix to ``edge_index``.
     """
     result = copy.copy(data)
-    result[ADJACENCY] = KnownGraph(data, is_token)
+    result[ADJACENCY] = KnownGraph(data, is_token, weighted=weighted)
     return result
 
 
@@ -162,14 +204,14 @@ def probed(model: nn.Module, data: Data, task: Task) -> Data:
         data: The graph.
         task: Calls the model.
     """
-    part = _some_nodes(data)
-    if part is not data:
-        try:
+    try:
+        part = _some_nodes(data)
+        if part is not data:
             with torch.no_grad():
                 out = task.encode(copy.deepcopy(model).eval(), part)
             data = part if out.size(0) == part.num_nodes else data
-        except Exception:  # noqa: BLE001 - a model may know its graph's nodes and raise anything
-            pass
+    except Exception:  # noqa: BLE001 - a model may know its graph's nodes and raise anything
+        pass
     return with_few_edges(data)
 
 
@@ -185,24 +227,29 @@ def with_few_edges(data: Data) -> Data:
 
 
 def _some_nodes(data: Data) -> Data:
-    num_nodes = int(data.num_nodes)
-    if num_nodes <= PROBED_NODES or data.get("x") is None:
+    num_nodes, edge_index = int(data.num_nodes), data.edge_index
+    # On a GPU an index that is out of the part's range could not be caught.
+    if num_nodes <= PROBED_NODES or data.get("x") is None or edge_index.device.type != "cpu":
         return data
-    first = torch.zeros(num_nodes, dtype=torch.bool, device=data.edge_index.device)
-    first[0] = True
+    first = torch.zeros(num_nodes, dtype=torch.bool)
+    loops = (edge_index[0] == edge_index[1]).nonzero().view(-1)
+    first[edge_index[:, :_FIRST]] = True
+    first[edge_index[0, loops[:_FIRST]]] = True
     for mask in (data.get("train_mask"), data.get("val_mask")):
         if isinstance(mask, Tensor) and mask.shape == first.shape:
-            first[mask.nonzero().view(-1)[:_FIRST_NODES]] = True
-    near = Field.of(data.edge_index, first, num_convs=2).order[:PROBED_NODES]
+            first[mask.nonzero().view(-1)[:_FIRST]] = True
+    near = Field.of(edge_index, first, num_convs=3).order[:PROBED_NODES]
     inside = torch.zeros_like(first)
     inside[near] = True
+    others = (~inside).nonzero().view(-1)
+    inside[others[: PROBED_NODES - len(near)]] = True
     place = inside.cumsum(0) - 1
-    part = keep_edges(data, inside[data.edge_index].all(dim=0))
+    part = keep_edges(data, inside[edge_index].all(dim=0))
     part.edge_index = place[part.edge_index]
     rows = inside.nonzero().view(-1)
     for name in data.node_attrs():
         if isinstance(data[name], Tensor):
-            part[name] = take_rows(data[name], rows)
+            part[name] = rows_of_nodes(data, name, rows)
     part.num_nodes = len(rows)
     return part
 
@@ -226,9 +273,10 @@ def _is_equal(
 
 
 def _are_close(actual: Tensor, expected: Tensor, floor: float = 0.0) -> bool:
+    if actual.shape != expected.shape or not bool(expected.isfinite().all()):
+        return False
     tolerance = max(1e-5 * _scale(expected), floor, 1e-35)
-    is_finite = bool(expected.isfinite().all())
-    return is_finite and torch.allclose(actual, expected, rtol=1e-3, atol=tolerance)
+    return torch.allclose(actual, expected, rtol=1e-3, atol=tolerance)
 
 
 def _scale(values: Tensor) -> float:
@@ -241,23 +289,30 @@ def _reference(model: nn.Module, data: Data, task: Task) -> tuple[nn.Module, Dat
     In a deep model rounding alone makes larger differences than are let pass.
     """
     try:
-        exact, given = copy.deepcopy(model).double(), copy.copy(data)
+        exact, given = moved(model).double(), copy.copy(data)
         for key, value in data.to_dict().items():
             if isinstance(value, Tensor) and value.is_floating_point():
                 given[key] = value.double()
         return exact, given, _probe(exact, given, task)
     except Exception:  # noqa: BLE001 - a model may insist on its own precision in any way
+        model = moved(model)
         return model, data, _probe(model, data, task)
 
 
 def _probe(model: nn.Module, data: Data, task: Task) -> list[Tensor]:
-    """Outputs in training mode, where some models change the edges, and in eval mode; gradients."""
-    model = copy.deepcopy(model).train()
-    with torch.no_grad(), seeded(0), without_dropout(model):
-        trained = task.encode(model, data)
-    out = task.encode(model.eval(), data)
+    """Outputs and weight gradients in training mode, then in eval mode.
+
+    Some models change the edges in the former. Gradients are taken as a training step takes them,
+    when the model has long returned.
+    """
+    model, figures = copy.deepcopy(model), []
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(
-        out.square().sum(), parameters, allow_unused=True, materialize_grads=True
-    )
-    return [trained, out.detach(), *gradients]
+    for mode in (True, False):
+        model.train(mode)
+        model.zero_grad()
+        with seeded(0), without_dropout(model):
+            out = task.encode(model, data)
+            out.square().sum().backward()  # type: ignore[no-untyped-call]
+        gradients = (p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters)
+        figures += [out.detach(), *(gradient.clone() for gradient in gradients)]
+    return figures

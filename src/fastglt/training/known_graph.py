@@ -27,6 +27,11 @@ from fastglt.training.product import Kind, Product
 from fastglt.training.rows import first_rows, take_columns, take_rows
 from fastglt.training.served import serving
 
+_CHOICES = 8
+"""How many products with constant CSR matrices are kept."""
+_LEAN = 0.25
+"""Share of non-zeros above which an aggregate of sparse features takes less memory if dense."""
+
 
 class Reach(NamedTuple):
     """What has been proven of a model: its predictions for some nodes, computed from these alone.
@@ -49,6 +54,7 @@ class KnownGraph:
             since the model's convs are served and nothing else reads it.
         reach: What is proven of the model that is called on it.
         plain_x: What the model takes instead of ``data.x`` where it is called on edges.
+        weighted: Whether the model is to be called with the edge weights of ``data``.
         field: The nodes to compute for; ``None`` for all. Then :attr:`x` has rows for the nodes
             that the first conv reads, and the model returns one row a wanted node.
     """
@@ -59,12 +65,14 @@ class KnownGraph:
         is_token: bool = False,
         reach: Reach | None = None,
         plain_x: Tensor | None = None,
+        weighted: bool = True,
         field: Field | None = None,
     ) -> None:
         self._data = copy.copy(data)
         self.is_token = is_token
         self.reach = reach
         self.plain_x = plain_x
+        self.weighted = weighted
         self._field = field
         x: Tensor | None = data.get("x")
         self.x = x if x is None or field is None else take_rows(x, field.order)
@@ -72,7 +80,8 @@ class KnownGraph:
         self._products: dict[tuple[Kind, int], Product] = {}
         self._attention: dict[tuple[bool, int, int], AttentionEdges] = {}
         self._aggregates: dict[tuple[Kind, int], Tensor] = {}
-        self._constants: dict[tuple[int, bool], tuple[Tensor | None, Product]] = {}
+        self._constants: dict[tuple[int, int], tuple[Tensor, Tensor | None, Product]] = {}
+        self._roots: dict[int, Tensor] = {}
         self._numbers: dict[int, tuple[Tensor, int, float]] = {}
 
     def is_of(self, data: Data) -> bool:
@@ -81,7 +90,7 @@ class KnownGraph:
 
     def like(self, data: Data) -> KnownGraph:
         """The same for another graph that the same model is called on."""
-        return KnownGraph(data, self.is_token, self.reach, self.plain_x)
+        return KnownGraph(data, self.is_token, self.reach, self.plain_x, self.weighted)
 
     def x_on_edges(self, x: Tensor | None) -> Tensor | None:
         """``x`` in the form that the model takes together with ``edge_index``."""
@@ -91,6 +100,8 @@ class KnownGraph:
         """Give up all matrices and aggregates; they are made anew when they are asked for."""
         for kept in (self._products, self._attention, self._aggregates, self._constants):
             kept.clear()
+        self._roots.clear()
+        vars(self).pop("matrix", None)
 
     @functools.cached_property
     def matrix(self) -> Tensor:
@@ -99,7 +110,7 @@ class KnownGraph:
         This is what a model is called with instead of ``edge_index``.
         """
         data, num_nodes = self._data, self._data.num_nodes
-        edge_index, weight = data.edge_index, data.get("edge_weight")
+        edge_index, weight = data.edge_index, self._edge_weight
         if self.is_token:
             edge_index, weight = edge_index[:, :0], None
         with ignore_csr_warnings():
@@ -139,7 +150,13 @@ class KnownGraph:
 
     def targets(self, call: int, x: Tensor) -> Tensor:
         """The rows of ``x``, dense or CSR, of the nodes that a conv computes."""
-        return x if self._field is None else first_rows(x, self._field.sizes[call + 1])
+        if self._field is None:
+            return x
+        if x.layout == torch.strided or not self.is_raw(x):
+            return first_rows(x, self._field.sizes[call + 1])
+        if call not in self._roots:
+            self._roots[call] = first_rows(x, self._field.sizes[call + 1])
+        return self._roots[call]
 
     def number(self, scalar: Tensor) -> float:
         """The value of a tensor of one element, read from the device once."""
@@ -161,31 +178,35 @@ class KnownGraph:
         key = self._key(kind, call)
         kept = self._aggregates.get(key)
         if kept is None or kept._version > 0:  # a model may have changed it in place
-            kept = self.product(kind, call)(x)
+            kept = _in_lean_form(self.product(kind, call)(x))
             if kept.is_inference():  # of no use to autograd later
                 return kept
             self._aggregates[key] = kept
+            if self._field is not None:  # else other convs may ask for the same matrix
+                self._products.pop(key)
         return kept
 
     def is_constant(self, x: Tensor) -> bool:
-        """Whether ``x`` are the graph's own features or an aggregate of them that is kept."""
-        return self.is_raw(x) or any(x is kept for kept in self._aggregates.values())
+        """Whether ``x`` are the graph's own features, some rows or an aggregate of them, kept."""
+        kept = (*self._aggregates.values(), *self._roots.values())
+        return self.is_raw(x) or any(x is one for one in kept)
 
     def product_of(self, x: Tensor, columns: Tensor | None = None) -> Product:
         """The product with a CSR matrix that :meth:`is_constant`, or with some of its columns.
 
-        One choice of columns is kept, the last.
+        The latest few choices of columns are kept.
 
         Args:
             x: ``[n, m]``.
             columns: ``[k]`` int64; the same tensor in every call, unless they change.
         """
-        key = (id(x), columns is None)
-        kept = self._constants.get(key)
-        if kept is None or kept[0] is not columns:
+        key = (id(x), id(columns))  # of tensors that are held, so that no other gets their ids
+        if key not in self._constants:
+            while len(self._constants) >= _CHOICES:
+                del self._constants[next(iter(self._constants))]
             part = x if columns is None else take_columns(x, columns)
-            kept = self._constants[key] = (columns, Product.of_csr(part))
-        return kept[1]
+            self._constants[key] = (x, columns, Product.of_csr(part))
+        return self._constants[key][2]
 
     def product(self, kind: Kind, call: int = 0) -> Product:
         """The matrix of that kind, for the nodes that a conv reads and computes."""
@@ -221,14 +242,19 @@ class KnownGraph:
         position, edge_index = self._field.block(edge_index, call)
         return position, edge_index, (self._field.sizes[call + 1], self._field.sizes[call])
 
+    @property
+    def _edge_weight(self) -> Tensor | None:
+        weight: Tensor | None = self._data.get("edge_weight") if self.weighted else None
+        return weight
+
     def _weighted_edges(self, kind: Kind) -> tuple[Tensor, Tensor]:
         """The elements of the matrix of the whole graph: ``[2, n]`` and ``[n]``."""
         data, edge_index = self._data, self._data.edge_index
-        weight: Tensor | None = data.get("edge_weight") if kind.weighted else None
+        weight = self._edge_weight if kind.weighted else None
         if kind.name == "gcn":
             edge_index, weight = gcn_norm(
                 edge_index,
-                data.get("edge_weight"),
+                self._edge_weight,
                 data.num_nodes,
                 kind.improved,
                 kind.add_self_loops,
@@ -245,3 +271,10 @@ class KnownGraph:
             edge_index = torch.cat([edge_index, loops], dim=1)
             weight = torch.cat([weight, weight.new_full((loops.size(1),), kind.root)])
         return edge_index, weight
+
+
+def _in_lean_form(matrix: Tensor) -> Tensor:
+    is_sparse = matrix.layout == torch.sparse_csr
+    if is_sparse and matrix.values().numel() > _LEAN * matrix.size(0) * matrix.size(1):
+        return matrix.to_dense()
+    return matrix

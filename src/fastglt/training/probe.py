@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 
 from fastglt.errors import FastGLTError, ModelError
 from fastglt.gating import keep_edges
+from fastglt.training.focus import moved
 from fastglt.training.inputs import probed, with_few_edges
 from fastglt.training.seeding import seeded
 from fastglt.training.task import Task
@@ -20,8 +21,6 @@ NO_EDGES = (
     "the model's output does not depend on the edges: it ignores them, or keeps something of a "
     "graph that it was called with before"
 )
-_MOVED = 0.1
-"""Standard deviation of what weights are moved by, lest zero-initialised ones hide the edges."""
 
 
 @contextmanager
@@ -123,11 +122,7 @@ def check_uses_edge_weight(model: nn.Module, data: Data, task: Task) -> None:
 @torch.no_grad()
 def _outputs(model: nn.Module, task: Task, *graphs: Data) -> list[Tensor]:
     """What one copy of the model, in eval mode, gives on graphs one after the other."""
-    model = copy.deepcopy(model).eval()
-    with seeded(0):
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                parameter.add_(torch.randn_like(parameter), alpha=_MOVED)
+    model = moved(model).eval()
     outputs = []
     for graph in graphs:
         with seeded(0):

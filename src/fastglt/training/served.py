@@ -59,10 +59,11 @@ def is_served(module: nn.Module) -> bool:
     without edge features, but not subclasses of them, and without message hooks or a ``forward``
     of the instance.
     """
-    if type(module) not in FORWARDS or "forward" in vars(module):
+    if type(module) not in FORWARDS or {"forward", "propagate"} & vars(module).keys():
         return False
     if isinstance(module, GATConv):
         is_plain = module.lin is not None and module.edge_dim is None
+        is_plain &= module.aggr in ("add", "sum")
         is_plain &= module.flow == "source_to_target" and module.explain is None
         return bool(is_plain) and module.decomposed_layers == 1 and not has_message_hooks(module)
     return isinstance(module, MessagePassing) and has_csr_messages(module)
@@ -71,6 +72,7 @@ def is_served(module: nn.Module) -> bool:
 def _is_plain_linear(module: nn.Module) -> bool:
     forward = vars(module).get("forward")
     is_linear = type(module) in (nn.Linear, PyGLinear)
+    is_linear &= not module._forward_hooks and not module._forward_pre_hooks
     return is_linear and (forward is None or isinstance(forward, LiveLinear))
 
 

@@ -82,6 +82,8 @@ class Task(ABC):
         if "call" in vars(cls):
             cls.passes_edge_weight = vars(cls).get("passes_edge_weight", False)
             cls.passes_adjacency = vars(cls).get("passes_adjacency", False)
+        if {"loss", "metric", "readout"} & vars(cls).keys() and "reads" not in vars(cls):
+            cls.reads = Task.reads  # type: ignore[method-assign]
 
     def call(self, model: nn.Module, data: Data) -> Tensor:
         """Call the model on the edges that ``data`` has.
@@ -128,8 +130,9 @@ class Task(ABC):
     def reads(self, data: Data, split: Split) -> Tensor | None:
         """``[num_nodes]`` bool, the nodes whose predictions loss and metric on a split depend on.
 
-        ``None`` if that is not known. What is said here is only made use of where loss, metric and
-        gradients prove to be the same without the other nodes.
+        ``None`` if that is not known, which also holds for a subclass with a ``loss``, ``metric``
+        or ``readout`` of its own, unless it says otherwise. It is only made use of where loss,
+        metric and gradients prove to be the same without the other nodes.
         """
         return None
 
