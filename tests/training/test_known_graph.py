@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch_geometric.data import Data
+from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphConv, SAGEConv
 
 from fastglt.training import product
@@ -281,11 +282,18 @@ def test_attention_with_another_aggregation_is_left_to_pyg():
     assert is_served(GATConv(F, 3))
 
 
-def test_a_propagate_on_the_instance_stays():
-    conv = SAGEConv(F, 3)
-    assert is_served(conv)
-    conv.propagate = conv.propagate
-    assert not is_served(conv)
+def test_a_conv_that_was_explained_is_served_and_left_as_it_was():
+    data, conv = graph(0, False), SAGEConv(F, 3).double()
+    set_masks(conv, torch.ones(data.num_edges), data.edge_index, apply_sigmoid=False)
+    clear_masks(conv)
+    before = dict(vars(conv))
+    expected = conv(data.x, data.edge_index)
+    known = KnownGraph(data)
+    with known.known_to(conv):
+        torch.testing.assert_close(conv(data.x, known.matrix), expected)
+    assert known.num_calls == 1
+    assert vars(conv).keys() == before.keys()
+    assert all(vars(conv)[key] is value for key, value in before.items())
 
 
 def test_aggregates_that_are_hardly_sparse_are_dense():

@@ -59,7 +59,7 @@ def is_served(module: nn.Module) -> bool:
     without edge features, but not subclasses of them, and without message hooks or a ``forward``
     of the instance.
     """
-    if type(module) not in FORWARDS or {"forward", "propagate"} & vars(module).keys():
+    if type(module) not in FORWARDS or "forward" in vars(module):
         return False
     if isinstance(module, GATConv):
         is_plain = module.lin is not None and module.edge_dim is None
@@ -163,6 +163,7 @@ def _neighbors(
     if not _is_known(known, x, edge_index):
         return _own(known, conv, x, edge_index, *args, **named)
     call = known.begin()
+    before = vars(conv).get("propagate")  # PyG leaves one there after an explanation
     vars(conv)["propagate"] = functools.partial(_propagate, known, conv, call)
     try:
         ends = (x, known.targets(call, x))
@@ -170,6 +171,8 @@ def _neighbors(
         return out
     finally:
         del vars(conv)["propagate"]
+        if before is not None:
+            vars(conv)["propagate"] = before
 
 
 def _propagate(
