@@ -111,6 +111,11 @@ class Settings(DenoiseConfig):
         ge=0,
         description="weight decay of the model's parameters; edge gates have none",
     )
+    decay_by_density: bool = Field(
+        default=True,
+        description="multiply the weight decay by the share of weights that is kept, from the "
+        "one-shot cut on: gradients of a sparse model are small beside it",
+    )
     teacher: Literal["none", "dense"] = Field(
         default="dense",
         description="whose soft predictions, those of unlabelled nodes included, guide search and "
@@ -156,6 +161,12 @@ class Settings(DenoiseConfig):
         description="compute with features and graph as sparse matrices where proven equal",
     )
 
+    @property
+    def masked_weight_decay(self) -> float:
+        """Weight decay of a model under its weight mask."""
+        share = 1 - self.weight_sparsity if self.decay_by_density else 1.0
+        return self.weight_decay * share
+
     @model_validator(mode="after")
     def _check_edge_values(self) -> Settings:
         if self.inductive and self.edge_values == "learned":
@@ -192,6 +203,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "patience": 0,
         "interval": 20,
         "alpha": 0.3,
+        "decay_by_density": False,
         "teacher": "none",
         "edge_score": "trained-gate",
         "edge_l1": 1e-4,

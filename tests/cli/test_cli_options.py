@@ -47,10 +47,12 @@ def test_every_field_is_an_option_with_its_description(spec, find_help):
 
 
 def test_defaults_that_differ_by_preset_are_shown(find_help):
+    words = {True: "on", False: "off"}
     for name, value in PRESETS["paper"].items():
         default = Settings.model_fields[name].default
         if value != default and isinstance(value, (str, int)):
-            assert f"default: {default} (paper: {value})" in find_help
+            shown = [words[one] if isinstance(one, bool) else one for one in (default, value)]
+            assert "default: {} (paper: {})".format(*shown) in find_help
     assert "default: 60 (paper: 400)" in find_help
     assert "--teacher none|dense" in find_help
 

@@ -144,6 +144,15 @@ def test_phases_are_announced_and_ended():
     assert [event["step"] for event in result.history] == [2, 4]
 
 
+@pytest.mark.parametrize("by_density", [False, True])
+def test_weight_decay_falls_after_the_cut(by_density):
+    context = _context(weight_decay=0.1, decay_by_density=by_density)
+    run = cut(context, steps=4)
+    expected = context.settings.masked_weight_decay
+    assert run.optimizer.param_groups[0]["weight_decay"] == expected
+    assert (expected < 0.1) == by_density
+
+
 def test_matrices_of_the_whole_graph_are_given_up_before_denoising():
     data = graph()
     sparse = with_sparse_inputs(build("gcn", data), data, NodeClassification())

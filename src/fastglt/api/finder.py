@@ -190,7 +190,7 @@ class Finder:
             self.model,
             data,
             Objective(self.task),
-            self._fit_config(self.settings.dense_epochs),
+            self._fit_config(self.settings.dense_epochs, self.settings.weight_decay),
             seed=self.settings.seed,
             phase=phase,
             val_data=val_data,
@@ -241,7 +241,7 @@ class Finder:
             self.model,
             train,
             objective,
-            self._fit_config(self.settings.retrain_epochs),
+            self._fit_config(self.settings.retrain_epochs, self.settings.masked_weight_decay),
             seed=self.settings.seed,
             phase="retrain" if rewinds else "finetune",
             val_data=kept if self.views.are_inductive else None,
@@ -291,6 +291,5 @@ class Finder:
         encoded = self.task.encode(self.model, data)
         return encoded, self.task.readout(self.model, encoded, data)
 
-    def _fit_config(self, epochs: int) -> FitConfig:
-        settings = self.settings
-        return FitConfig(epochs, settings.lr, settings.weight_decay, settings.patience)
+    def _fit_config(self, epochs: int, weight_decay: float) -> FitConfig:
+        return FitConfig(epochs, self.settings.lr, weight_decay, self.settings.patience)

@@ -99,6 +99,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         edge_gate=gate,
         groups=context.groups,
     )
+    optimizer.param_groups[0]["weight_decay"] = settings.masked_weight_decay
     if settings.edge_sparsity > 0 and ADJACENCY in data:
         data[ADJACENCY].forget()  # from here on the kept graph is trained on
     return SearchRun(context, optimizer, gate, denoiser)
