@@ -31,7 +31,7 @@ def study_parser(description: str, results: str) -> argparse.ArgumentParser:
     top.add_argument("command", choices=["run", "summary"])
     top.add_argument("--out", type=Path, default=RESULTS / results)
     top.add_argument("--root", help="data folder (default: $FASTGLT_DATA, cache, download)")
-    top.add_argument("--threads", type=int, default=1)
+    top.add_argument("--threads", type=int, default=1, help="of torch; default: 1")
     top.add_argument("--shard", type=_shard, default=(0, 1), help="index/count of this process")
     return top
 

@@ -208,6 +208,8 @@ def summary(args: argparse.Namespace) -> None:
         rows.append((edges, *figures, held, peak))
         each = "".join(f"{figure / edges:14.1f}" for figure in figures)
         print(f"{edges:10}  {len(results)} {each}{held / edges:12.1f}{peak / edges:12.1f}")
+    if len(rows) < 2:
+        return
     columns = np.log(np.maximum(np.asarray(rows, dtype=float), 1)).T
     for label, column in zip((*FIGURES, "held", "peak"), columns[1:], strict=True):
         print(f"{label}: grows as edges^{np.polyfit(columns[0], column, 1)[0]:.2f}")

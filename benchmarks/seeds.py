@@ -37,7 +37,7 @@ from fastglt.training.dropout import dropout_factor
 from fastglt.training.known_graph import KnownGraph
 from fastglt.training.product import Kind, Product
 
-SEEDS, WARM, EPOCHS = 10, 3, 20
+WARM, EPOCHS = 3, 20
 BUDGET = {"edge_sparsity": 0.5, "weight_sparsity": 0.98}
 
 
@@ -47,7 +47,7 @@ def all_keys(args: argparse.Namespace) -> list[Key]:
         {
             "dataset": dataset,
             "hidden": int(hidden),
-            "seeds": SEEDS,
+            "seeds": args.seeds,
             "threads": args.threads,
             "repetition": repetition,
             "version": METHOD_VERSION,
@@ -66,11 +66,11 @@ def run_cell(key: Key, root: str | None) -> Result:
     def build() -> nn.Module:
         return GCN(data.num_features, width, 2, dataset.num_classes, dropout=0.5)
 
-    find = functools.partial(fastglt.find_seeds, build, data, range(SEEDS), **BUDGET)
+    find = functools.partial(fastglt.find_seeds, build, data, range(key["seeds"]), **BUDGET)
     ways = {"in_turn": functools.partial(find, workers=1), "at_once": find}
     order = list(ways) if key["repetition"] % 2 else list(reversed(ways))
     seconds = {name: _seconds(ways[name]) for name in order}
-    for count in (1, SEEDS):
+    for count in (1, key["seeds"]):
         seconds[f"epoch_of_{count}"] = epoch_seconds(data, width, dataset.num_classes, count)
     return seconds
 
@@ -119,21 +119,23 @@ def run(args: argparse.Namespace) -> None:
 
 def summary(args: argparse.Namespace) -> None:
     """Print a line each graph and width: ten at once against ten in turn, medians."""
-    groups: dict[tuple[str, int], list[Result]] = defaultdict(list)
+    groups: dict[tuple[str, int, int], list[Result]] = defaultdict(list)
     for cell in read_cells(args.out):
-        groups[cell["key"]["dataset"], cell["key"]["hidden"]].append(cell["result"])
-    print(f"{'dataset':9} hidden  n  in turn s  processes / in turn  batched epoch / in turn")
-    for (dataset, hidden), results in sorted(groups.items()):
-        turn, processes, batched = (
-            statistics.median(of(result) for result in results)
-            for of in (
-                lambda result: result["in_turn"],
-                lambda result: result["at_once"] / result["in_turn"],
-                lambda result: result[f"epoch_of_{SEEDS}"] / (SEEDS * result["epoch_of_1"]),
+        key = cell["key"]
+        groups[key["dataset"], key["hidden"], key["seeds"]].append(cell["result"])
+    print(f"{'dataset':9} hidden seeds  n  in turn s  processes / in turn  batched epoch / in turn")
+    for (dataset, hidden, seeds), results in sorted(groups.items()):
+        ratios = (
+            (
+                result["in_turn"],
+                result["at_once"] / result["in_turn"],
+                result[f"epoch_of_{seeds}"] / (seeds * result["epoch_of_1"]),
             )
+            for result in results
         )
+        turn, processes, batched = map(statistics.median, zip(*ratios, strict=True))
         print(
-            f"{dataset:9} {hidden:6} {len(results):2}  {turn:9.1f}  {processes:19.2f}  "
+            f"{dataset:9} {hidden:6} {seeds:5} {len(results):2}  {turn:9.1f}  {processes:19.2f}  "
             f"{batched:23.2f}"
         )
 
@@ -143,6 +145,7 @@ def parser() -> argparse.ArgumentParser:
     top = study_parser(__doc__, "seeds.jsonl")
     top.add_argument("--datasets", type=names, default=["cora"])
     top.add_argument("--hidden", type=names, default=["16", "64", "512"])
+    top.add_argument("--seeds", type=int, default=10)
     top.add_argument("--repetitions", type=int, default=3)
     return top
 

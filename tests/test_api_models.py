@@ -64,6 +64,13 @@ def test_torchs_old_weight_norm_is_refused():
         find(model, graph())
 
 
+def test_a_parametrized_linear_of_pyg_is_refused():
+    model = build("gcn", graph())
+    nn.utils.parametrizations.weight_norm(model.convs[0].lin)
+    with pytest.raises(ModelError, match=r"Linear 'convs.0.lin' is parametrized.*torch.nn.Linear"):
+        find(model, graph())
+
+
 def test_a_class_is_refused():
     with pytest.raises(ModelError, match=r"got the class GCN\); give an instance of it"):
         find(GCN, graph())

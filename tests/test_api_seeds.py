@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
+from torch_geometric.nn import GCN
 
 import fastglt
 from fastglt.errors import BudgetError, GraphError, InputError
@@ -82,6 +85,7 @@ def test_what_a_worker_raises_is_raised_here():
     ("seeds", "settings", "message"),
     [
         ([1, 1], {}, r"seeds must all be different \(got \[1, 1\]\)"),
+        (3, {}, r"seeds must be a sequence of whole numbers \(got 3\)"),
         ([1], {"workers": 0}, r"workers must be at least 1 \(got 0\)"),
         ([1], {"seed": 3}, "seed cannot be given"),
         ([1], {"callback": fastglt.Callback()}, "callback cannot be given"),
@@ -90,6 +94,44 @@ def test_what_a_worker_raises_is_raised_here():
 def test_arguments_that_cannot_be_used(seeds, settings, message):
     with pytest.raises(InputError, match=message):
         fastglt.find_seeds(build, graph(), seeds, **settings)
+
+
+class _Unreadable(GCN):
+    """A model that workers cannot read."""
+
+    def __reduce__(self):
+        return _raise, ()
+
+
+def _raise():
+    raise AttributeError("no such class here")
+
+
+def test_what_workers_cannot_be_given_is_named():
+    with pytest.raises(InputError, match=r"could not be sent.*workers=1"):
+        fastglt.find_seeds(build, graph(), [0, 1], workers=2, task=lambda: None)
+    with pytest.raises(InputError, match=r"could not read the model \(no such class here\)"):
+        fastglt.find_seeds(lambda: _Unreadable(12, 8, 2, 3), graph(), [0, 1], workers=2)
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import fastglt\nfrom fastglt.data import csbm\nfrom torch_geometric.nn import GCN\n"
+        "data = csbm(60, num_features=4)\n"
+        "fastglt.find_seeds(lambda: GCN(4, 4, 2, 2), data, [0, 1], workers=2, dense_epochs=1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], check=False, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith(
+            "fastglt.errors.InputError: the workers could not be started: a script must call"
+        )
+    )
 
 
 def test_no_seeds_no_tickets():

@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch_geometric.data import Data
 
 from fastglt._memory import keep_memory
 from fastglt.api.entry import find
-from fastglt.errors import InputError
+from fastglt.errors import FastGLTError, InputError
 from fastglt.ticket import Ticket
 from fastglt.ticket.compiled import uncompiled
 from fastglt.training.seeding import seeded
@@ -35,12 +36,13 @@ def find_seeds(
 ) -> list[Ticket]:
     """Tickets of several seeds, in processes that share the machine's cores.
 
-    One search of a small graph does not keep several cores busy: two processes with one thread
-    each do more in the same time than one process with two. Every ticket is the one that
+    One search of a small graph does not keep several cores busy. Every ticket is the one that
     :func:`find` gives for its seed on as many threads as a worker has.
 
-    The workers import the caller's main module, as Python's :mod:`multiprocessing` has it, so a
-    script must call this under ``if __name__ == "__main__":``.
+    Starting the workers takes some seconds, which short searches do not win back: ``workers=1``
+    does without. They import the caller's main module, as Python's :mod:`multiprocessing` has it,
+    so a script must call this under ``if __name__ == "__main__":``, and classes of one's own have
+    to stand in a module or outside of that block.
 
     Args:
         build: Makes a model; called once a seed, with torch's random state seeded by it. It can
@@ -57,8 +59,9 @@ def find_seeds(
         The tickets, in the order of ``seeds``.
 
     Raises:
-        InputError: If seeds or workers cannot be used, or whatever :func:`find` raises; the
-            searches that are not yet begun are left out then.
+        InputError: If seeds or workers cannot be used, the workers cannot be started or cannot
+            read what they are given, or whatever :func:`find` raises; the searches that are not
+            yet begun are left out then.
     """
     _check(seeds, workers, settings)
     models = []
@@ -71,14 +74,28 @@ def find_seeds(
             find(model, data, seed=seed, **settings)
             for model, seed in zip(models, seeds, strict=True)
         ]
-    # Pickled by hand: torch would hand over every tensor as an open file of its own.
-    shared, jobs = pickle.dumps((data, settings)), list(map(pickle.dumps, models))
+    try:
+        # Pickled by hand: torch would hand over every tensor as an open file of its own.
+        shared, jobs = pickle.dumps((data, settings)), list(map(pickle.dumps, models))
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise InputError(f"workers could not be sent model, data or settings: {_WAY}") from error
     threads = max(1, _num_cores() // count)
-    with ProcessPoolExecutor(count, _context(), _start, (shared, threads)) as pool:
-        return [pickle.loads(found) for found in pool.map(_find, jobs, seeds)]
+    try:
+        with ProcessPoolExecutor(count, _context(), _start, (shared, threads)) as pool:
+            return [pickle.loads(found) for found in pool.map(_find, jobs, seeds)]
+    except (BrokenProcessPool, ConnectionError, EOFError) as error:
+        raise InputError(f"the workers could not be started: {_WAY}") from error
+
+
+_WAY = (
+    "a script must call find_seeds under if __name__ == '__main__':, and classes of the model and "
+    "the task must stand where the workers can import them; workers=1 uses no other process"
+)
 
 
 def _check(seeds: Sequence[int], workers: int | None, settings: dict[str, Any]) -> None:
+    if not isinstance(seeds, Sequence) or not all(isinstance(seed, int) for seed in seeds):
+        raise InputError(f"seeds must be a sequence of whole numbers (got {seeds!r})")
     if len(set(seeds)) != len(seeds):
         raise InputError(f"seeds must all be different (got {list(seeds)})")
     if workers is not None and workers < 1:
@@ -119,5 +136,13 @@ def _start(shared: bytes, threads: int) -> None:
 
 
 def _find(model: bytes, seed: int) -> bytes:
-    ticket = find(pickle.loads(model), _shared["data"], seed=seed, **_shared["settings"])
-    return pickle.dumps(ticket)
+    try:
+        loaded = pickle.loads(model)
+    except (AttributeError, ImportError) as error:
+        raise InputError(f"a worker could not read the model ({error}): {_WAY}") from None
+    try:
+        return pickle.dumps(find(loaded, _shared["data"], seed=seed, **_shared["settings"]))
+    except FastGLTError as error:
+        if hasattr(error, "add_note"):  # since Python 3.11
+            error.add_note(f"in the search with seed {seed}")
+        raise

@@ -9,7 +9,8 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
+from torch_geometric.nn import Linear as PyGLinear
 from torch_geometric.nn import MessagePassing
 
 from fastglt.errors import ModelError
@@ -118,6 +119,7 @@ def check_model(
     Raises:
         InputError: If a pattern matches no parameter.
         ModelError: If a conv caches its normalised graph (it would ignore a changed one), a
+            ``Linear`` of PyG is parametrized (its state dict could not be loaded again), a
             parameter is not initialised yet, there is nothing to train or to prune, or
             ``torch.nn.utils.prune`` is already at work.
     """
@@ -127,6 +129,11 @@ def check_model(
             raise ModelError(
                 f"{type(module).__name__} {name!r} has cached=True and would silently ignore a "
                 "pruned graph; build it with cached=False"
+            )
+        if isinstance(module, PyGLinear) and parametrize.is_parametrized(module):
+            raise ModelError(
+                f"PyG's Linear {name!r} is parametrized, which its state dict does not know of; "
+                "use torch.nn.Linear there, or torch.nn.utils.parametrize.remove_parametrizations"
             )
     _check_not_pruned(model)
     check_initialized(model)
