@@ -153,7 +153,8 @@ def summary(args: argparse.Namespace) -> None:
     print("\nTickets of label 'now' minus those of other labels, same seed, in points of accuracy")
     for where, results in sorted(groups.items()):
         newest = max((other for other in groups if other[:4] == (*where[:3], "now")), default=None)
-        if where[3] != "now" and newest is not None:
+        is_ticket = where[2] not in ("dense", "compiled")
+        if is_ticket and where[3] != "now" and newest is not None:
             print(_difference_line(where, results, groups[newest]))
 
 

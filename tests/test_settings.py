@@ -136,10 +136,10 @@ def test_every_setting_is_described(model):
         assert not field.is_required(), name
 
 
-def test_weight_decay_under_a_mask_falls_with_the_share_of_weights_kept():
-    settings = resolve_settings({"weight_sparsity": 0.98, "weight_decay": 1e-3})
+def test_weight_decay_under_a_mask_falls_with_the_share_of_weights_kept_if_asked_to():
+    given = {"weight_sparsity": 0.98, "weight_decay": 1e-3}
+    settings = resolve_settings(given | {"decay_by_density": True})
     assert settings.masked_weight_decay == pytest.approx(2e-5)
-    whole = resolve_settings({"weight_sparsity": 0.98, "decay_by_density": False})
-    assert whole.masked_weight_decay == whole.weight_decay
-    assert resolve_settings({"edge_sparsity": 0.5}).masked_weight_decay == 5e-4
-    assert not resolve_settings({"preset": "paper"}).decay_by_density
+    assert resolve_settings(given).masked_weight_decay == 1e-3
+    edges_only = resolve_settings({"edge_sparsity": 0.5, "decay_by_density": True})
+    assert edges_only.masked_weight_decay == 5e-4

@@ -112,9 +112,9 @@ class Settings(DenoiseConfig):
         description="weight decay of the model's parameters; edge gates have none",
     )
     decay_by_density: bool = Field(
-        default=True,
+        default=False,
         description="multiply the weight decay by the share of weights that is kept, from the "
-        "one-shot cut on: gradients of a sparse model are small beside it",
+        "one-shot cut on; try it where a sparse model, such as a narrow gat, hardly learns",
     )
     teacher: Literal["none", "dense"] = Field(
         default="dense",
@@ -203,7 +203,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "patience": 0,
         "interval": 20,
         "alpha": 0.3,
-        "decay_by_density": False,
         "teacher": "none",
         "edge_score": "trained-gate",
         "edge_l1": 1e-4,
