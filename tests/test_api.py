@@ -21,7 +21,7 @@ from fastglt.gating import prunable_weights
 from fastglt.masks import EdgeGroups, num_removed
 from fastglt.search import METHOD_MODULES
 from fastglt.training.callback import Callback
-from fastglt.training.inputs import kept_view
+from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import clone_state
 from helpers import (
     TINY,

@@ -8,7 +8,8 @@ from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv
 
 from fastglt.gating import keep_edges
 from fastglt.masks import EdgeGroups, select_top
-from fastglt.training.inputs import kept_view, with_sparse_inputs
+from fastglt.training.inputs import with_sparse_inputs
+from fastglt.training.known_graph import kept_view
 from fastglt.training.tasks import NodeClassification
 from helpers import graph, isolate, with_loops
 

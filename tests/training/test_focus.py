@@ -12,7 +12,8 @@ from torch_geometric.nn import GCN, GCNConv, LayerNorm
 from fastglt.training import loop
 from fastglt.training.field import Field
 from fastglt.training.focus import focused
-from fastglt.training.inputs import kept_view, with_sparse_inputs
+from fastglt.training.inputs import with_sparse_inputs
+from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import FitConfig, fit
 from fastglt.training.task import ADJACENCY
 from fastglt.training.tasks import MultiLabelNodeClassification, NodeClassification

@@ -11,11 +11,11 @@ from torch_geometric.nn import APPNP, GCN, GCNConv, SAGEConv
 
 from fastglt.training.inputs import (
     MAX_DENSITY,
-    kept_view,
     with_adjacency,
     with_sparse_features,
     with_sparse_inputs,
 )
+from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import clone_state
 from fastglt.training.task import ADJACENCY
 from fastglt.training.tasks import NodeClassification

@@ -36,7 +36,8 @@ from fastglt.settings import Settings
 from fastglt.ticket import Ticket
 from fastglt.ticket.edge_rule import KEEP, degree_rule, kept_by_rule
 from fastglt.training.callback import Callback
-from fastglt.training.inputs import kept_view, with_sparse_inputs
+from fastglt.training.inputs import with_sparse_inputs
+from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import Fit, FitConfig, clone_state, fit, initial_state, predict
 from fastglt.training.probe import (
     check_follows_edges,

@@ -28,7 +28,7 @@ from fastglt.search.events import MaskSnapshot, SwapEvent, overlap
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser
 from fastglt.settings import DenoiseConfig, num_events
 from fastglt.ticket import Ticket
-from fastglt.training.inputs import kept_view
+from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import clone_state, initial_state
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import MessagePassing
 
-from fastglt.gating import keep_edges
 from fastglt.training.dropout import without_dropout
 from fastglt.training.field import Field
-from fastglt.training.known_graph import KnownGraph, Reach
+from fastglt.training.known_graph import KnownGraph, Reach, kept_view
 from fastglt.training.rows import take_rows
 from fastglt.training.seeding import seeded
 from fastglt.training.served import is_served
@@ -103,13 +102,12 @@ def rows_of_nodes(data: Data, name: str, nodes: Tensor) -> Tensor:
 
 
 def _restricted(data: Data, field: Field) -> Data:
-    known: KnownGraph = data[ADJACENCY]
     rows = field.order[: field.sizes[-1]]
     result = copy.copy(data)
     for name in data.node_attrs():
-        if isinstance(data[name], Tensor) and name not in ("x", ADJACENCY):
+        if isinstance(data[name], Tensor) and name != "x":
             result[name] = rows_of_nodes(data, name, rows)
-    view = KnownGraph(data, known.is_token, known.reach, weighted=known.weighted, field=field)
+    view: KnownGraph = data[ADJACENCY].like(data, field)
     result.x = view.x
     result[ADJACENCY] = view
     return result
@@ -140,11 +138,7 @@ def _thinned(data: Data, task: Task, split: Split) -> tuple[Data, Field] | None:
         return None
     noise = torch.rand(data.num_edges, generator=torch.Generator().manual_seed(0))
     for halvings in range(_HALVINGS):
-        keep = noise < 0.5**halvings
-        part = copy.copy(data)
-        del part[ADJACENCY]
-        part = keep_edges(part, keep)
-        part[ADJACENCY] = data[ADJACENCY].like(part)
+        part = kept_view(data, noise < 0.5**halvings)
         field = Field.of(part.edge_index, wanted, data[ADJACENCY].reach.num_convs)
         sizes = (len(wanted), *field.sizes)
         if all(more > fewer for more, fewer in pairwise(sizes)):

@@ -12,6 +12,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from fastglt.masks import stable_sort
 from fastglt.training.dropout import without_dropout
 from fastglt.training.field import Field
 from fastglt.training.focus import moved, proven_reach, rows_of_nodes
-from fastglt.training.known_graph import KnownGraph
+from fastglt.training.known_graph import KnownGraph, kept_view
 from fastglt.training.seeding import seeded
 from fastglt.training.served import is_served
 from fastglt.training.task import ADJACENCY, Task
@@ -50,19 +51,27 @@ def with_sparse_inputs(model: nn.Module, data: Data, task: Task) -> Data:
     """
     if isinstance(data, Batch):
         return data
-    forms = list(_forms(model, data, task))
-    if not forms:
+    forms = _forms(model, data, task)
+    first = next(forms, None)
+    if first is None:
         return data
     # A model that fails on a part of the nodes may do with all of them.
-    for plain in (probed(model, data, task), with_few_edges(data)):
+    parts: list[Callable[[], Data]] = [
+        functools.partial(probed, model, data, task),
+        functools.partial(with_few_edges, data),
+    ]
+    for part in parts:
+        plain = part()
         with suppress(Exception):  # a model may raise anything where it is probed
             reference = _reference(model, plain, task)
             break
     else:
         return data
-    for form in forms:
-        if _is_equal(*reference, form, task) and _runs(model, form(plain), task):
-            return _with_proofs(model, plain, form(plain), data.get("x"), form(data), task)
+    for form in chain([first], forms):
+        if _is_equal(*reference, form, task):
+            formed = form(plain)
+            if _runs(model, formed, task):
+                return _with_proofs(model, plain, formed, data.get("x"), form(data), task)
     return data
 
 
@@ -89,26 +98,27 @@ def _with_proofs(
 
 def _forms(model: nn.Module, data: Data, task: Task) -> Iterator[Callable[[Data], Data]]:
     """The forms of the inputs that are worth a try, the best first."""
-    sparse = with_sparse_features(data) is not data
     convs = [module for module in model.modules() if isinstance(module, MessagePassing)]
     served = [is_served(conv) for conv in convs]
     # Edge attributes would have to follow the order of the matrix.
     reads_attributes = data.get("edge_attr") is not None and takes_edge_attr(model)
-    tokens = []
-    if task.passes_adjacency and not reads_attributes:
-        tokens = [True] if convs and all(served) else []
-        is_fused = any(served) or any(conv.fuse for conv in convs)
-        # A matrix holds an edge once, and a part of the graph may not show that it is there twice.
-        if is_fused and not _has_duplicates(data):
-            tokens.append(False)
+    passes = task.passes_adjacency and not reads_attributes
     weighted = accepts_keyword(model, "edge_weight")
-    adjacencies = [
-        functools.partial(with_adjacency, is_token=token, weighted=weighted) for token in tokens
-    ]
-    if sparse:
-        yield from (functools.partial(_with_both, adjacency) for adjacency in adjacencies)
+    # A matrix holds an edge once, and a part of the graph may not show that it is there twice.
+    # Sorting a large graph to see that takes seconds, so it is put off.
+    holds_all_edges = functools.cache(lambda: not _has_duplicates(data))
+
+    def adjacencies() -> Iterator[Callable[[Data], Data]]:
+        if passes and convs and all(served):
+            yield functools.partial(with_adjacency, is_token=True, weighted=weighted)
+        is_fused = any(served) or any(conv.fuse for conv in convs)
+        if passes and is_fused and holds_all_edges():
+            yield functools.partial(with_adjacency, weighted=weighted)
+
+    if _has_sparse_features(data):
+        yield from (functools.partial(_with_both, adjacency) for adjacency in adjacencies())
         yield _with_csr_features
-    yield from adjacencies
+    yield from adjacencies()
 
 
 def _has_duplicates(data: Data) -> bool:
@@ -142,12 +152,14 @@ def _with_both(adjacency: Callable[[Data], Data], data: Data) -> Data:
 
 def with_sparse_features(data: Data) -> Data:
     """``data`` with ``x`` in CSR form if at most :data:`MAX_DENSITY` of it is non-zero."""
+    return _with_csr_features(data) if _has_sparse_features(data) else data
+
+
+def _has_sparse_features(data: Data) -> bool:
     x: Tensor | None = data.get("x")
-    if x is None:
-        return data
-    if x.layout != torch.strided or float((x != 0).to(torch.float32).mean()) > MAX_DENSITY:
-        return data
-    return _with_csr_features(data)
+    if x is None or x.layout != torch.strided:
+        return False
+    return float((x != 0).to(torch.float32).mean()) <= MAX_DENSITY
 
 
 def _with_csr_features(data: Data) -> Data:
@@ -172,24 +184,6 @@ def with_edge_places(data: Data) -> Data:
     result = copy.copy(data)
     result[EDGE_PLACE] = torch.arange(data.num_edges, device=data.edge_index.device)
     return result
-
-
-def kept_view(data: Data, keep: Tensor) -> Data:
-    """:func:`keep_edges`, with an adjacency matrix of the kept edges if ``data`` has one.
-
-    Args:
-        data: The graph; it is not changed.
-        keep: ``[num_edges]`` bool.
-    """
-    if bool(keep.all()):
-        return copy.copy(data)
-    if ADJACENCY not in data:
-        return keep_edges(data, keep)
-    plain = copy.copy(data)
-    del plain[ADJACENCY]
-    kept = keep_edges(plain, keep)
-    kept[ADJACENCY] = data[ADJACENCY].like(kept)
-    return kept
 
 
 def probed(model: nn.Module, data: Data, task: Task) -> Data:

@@ -20,12 +20,13 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import add_remaining_self_loops, to_torch_csr_tensor
 
 from fastglt._csr import ignore_csr_warnings
-from fastglt.gating import Adjacency
+from fastglt.gating import Adjacency, keep_edges
 from fastglt.training.attention import AttentionEdges
 from fastglt.training.field import Field
 from fastglt.training.product import Kind, Product
 from fastglt.training.rows import first_rows, take_columns, take_rows
 from fastglt.training.served import serving
+from fastglt.training.task import ADJACENCY
 
 _CHOICES = 8
 """How many products with constant CSR matrices are kept."""
@@ -88,9 +89,10 @@ class KnownGraph:
         """Whether ``data`` still has the edges and the edge weights that this was made of."""
         return all(data.get(name) is self._data.get(name) for name in ("edge_index", "edge_weight"))
 
-    def like(self, data: Data) -> KnownGraph:
-        """The same for another graph that the same model is called on."""
-        return KnownGraph(data, self.is_token, self.reach, self.plain_x, self.weighted)
+    def like(self, data: Data, field: Field | None = None) -> KnownGraph:
+        """The same for another graph that the same model is called on, or for some of its nodes."""
+        plain_x = self.plain_x if field is None else None
+        return KnownGraph(data, self.is_token, self.reach, plain_x, self.weighted, field)
 
     def x_on_edges(self, x: Tensor | None) -> Tensor | None:
         """``x`` in the form that the model takes together with ``edge_index``."""
@@ -271,6 +273,24 @@ class KnownGraph:
             edge_index = torch.cat([edge_index, loops], dim=1)
             weight = torch.cat([weight, weight.new_full((loops.size(1),), kind.root)])
         return edge_index, weight
+
+
+def kept_view(data: Data, keep: Tensor) -> Data:
+    """:func:`keep_edges`, with an adjacency matrix of the kept edges if ``data`` has one.
+
+    Args:
+        data: The graph; it is not changed.
+        keep: ``[num_edges]`` bool.
+    """
+    if bool(keep.all()):
+        return copy.copy(data)
+    if ADJACENCY not in data:
+        return keep_edges(data, keep)
+    plain = copy.copy(data)
+    del plain[ADJACENCY]
+    kept = keep_edges(plain, keep)
+    kept[ADJACENCY] = data[ADJACENCY].like(kept)
+    return kept
 
 
 def _in_lean_form(matrix: Tensor) -> Tensor:

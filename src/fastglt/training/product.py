@@ -37,10 +37,11 @@ class Product:
     Args:
         adjacency: The places of its values.
         values: ``[num_edges]``.
+        matrix: The matrix itself, CSR, where it is there already.
     """
 
-    def __init__(self, adjacency: Adjacency, values: Tensor) -> None:
-        self.matrix = adjacency.by_target.matrix(values)
+    def __init__(self, adjacency: Adjacency, values: Tensor, matrix: Tensor | None = None) -> None:
+        self.matrix = adjacency.by_target.matrix(values) if matrix is None else matrix
         self._source: tuple[Adjacency, Tensor] | None = (adjacency, values)
         self._transposed: Tensor | None = None
 
@@ -50,11 +51,8 @@ class Product:
         rows = torch.arange(matrix.size(0), device=matrix.device, dtype=torch.int32)
         targets = rows.repeat_interleave(matrix.crow_indices().diff())
         edge_index = torch.stack([matrix.col_indices().to(torch.int32), targets])
-        result = cls.__new__(cls)
-        result.matrix = matrix
-        result._source = (Adjacency(edge_index, matrix.size(1), matrix.size(0)), matrix.values())
-        result._transposed = None
-        return result
+        adjacency = Adjacency(edge_index, matrix.size(1), matrix.size(0))
+        return cls(adjacency, matrix.values(), matrix)
 
     def __call__(self, x: Tensor) -> Tensor:
         """``A @ x``, ``[n, channels]``; differentiable in ``x`` ``[m, channels]``."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.errors import InputError, ModelError
-from fastglt.training.inputs import kept_view
+from fastglt.training.known_graph import kept_view
 from fastglt.training.metrics import average_precision, hits_at, hits_k, roc_auc
 from fastglt.training.task import SPLITS, Split, describe_output
 from fastglt.training.tasks.base import NamedTask, check_batch_size
