@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GAT, GCN, GIN, GraphConv, GraphSAGE, SAGEConv
 
 from fastglt.data.synthetic import csbm
+from fastglt.search import METHODS
 
 TINY = {
     "dense_epochs": 4,
@@ -18,8 +19,13 @@ TINY = {
     "retrain_epochs": 4,
     "interval": 2,
     "accumulation": 1,
+    "rounds": 2,
+    "mask_epochs": 3,
 }
 """Settings of a search that takes a fraction of a second."""
+
+PRUNING_METHODS = sorted(set(METHODS) - {"dense", "small-dense", "dropedge", "dspar"})
+"""Methods whose masks have both of the sparsities that are asked for."""
 
 
 class WeightedNet(nn.Module):

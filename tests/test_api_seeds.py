@@ -64,7 +64,7 @@ def test_one_after_the_other():
 
 
 def test_in_processes(one_thread, monkeypatch):
-    monkeypatch.setattr("fastglt.api.seeds._num_cores", lambda: 2)
+    monkeypatch.setattr("fastglt.api.seeds.num_cores", lambda: 2)
     data = graph()
     before = copy.copy(data)
     state = torch.get_rng_state()

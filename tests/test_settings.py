@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from fastglt.errors import BudgetError, InputError, UnknownNameError
-from fastglt.settings import PRESETS, DenoiseConfig, Settings, resolve_settings
+from fastglt.search.presets import PRESETS, resolve_settings
+from fastglt.settings import DenoiseConfig, Settings
 
 
 def test_nothing_given_is_the_default_preset():

@@ -13,12 +13,34 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.nn import MessagePassing
 
+INDEX_BYTES = 4
+"""Bytes of an index of a sparse matrix."""
+
 
 def num_parameters(model: nn.Module, weight_mask: Mapping[str, Tensor] | None = None) -> int:
     """Number of parameters, those that a mask prunes not counted."""
     total = sum(parameter.numel() for parameter in model.parameters())
     pruned = sum(int((~mask).sum()) for mask in (weight_mask or {}).values())
     return total - pruned
+
+
+def num_bytes(model: nn.Module, weight_mask: Mapping[str, Tensor] | None = None) -> int:
+    """Bytes that a model's parameters take, a masked one in the smaller of two forms.
+
+    These are a dense array, and compressed sparse rows with 32-bit indices: for each kept weight
+    itself and its column, and for each row (all dimensions but the last) where it starts.
+    """
+    masks = weight_mask or {}
+    total = 0
+    for name, parameter in model.named_parameters():
+        dense = parameter.numel() * parameter.element_size()
+        mask = masks.get(name)
+        if mask is not None and parameter.dim() > 0:
+            rows = parameter.numel() // max(parameter.size(-1), 1)
+            entry = parameter.element_size() + INDEX_BYTES
+            dense = min(dense, int(mask.sum()) * entry + (rows + 1) * INDEX_BYTES)
+        total += dense
+    return total
 
 
 @torch.no_grad()

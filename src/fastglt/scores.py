@@ -39,6 +39,51 @@ def degree_product(groups: EdgeGroups, keep: Tensor, power: float) -> Tensor:
     return product.pow_(power)
 
 
+def inverse_degrees(groups: EdgeGroups, keep: Tensor) -> Tensor:
+    """``1 / d_u + 1 / d_v`` of every group on the kept graph, ``[num_groups]`` float32.
+
+    The sampling rate of DSpar (Liu et al., TMLR 2023). Degrees have a floor of 1.
+    """
+    inverse = groups.degrees(keep).clamp_min(1).to(torch.float32).reciprocal_()
+    source, target = groups.ends
+    return inverse.index_select(0, source).add_(inverse.index_select(0, target))
+
+
+def degree_surroundings(groups: EdgeGroups, keep: Tensor) -> Tensor:
+    """TEDDY's score of edges: high in surroundings of low degree, ``[num_groups]`` float32.
+
+    ``t_u * t_v`` with ``t_i = (1 / d_i) * mean over neighbours j of d_j ** -0.5`` (Seo et al., ICLR
+    2024, arXiv 2402.01261, as in its public code). Nodes without neighbours have ``t_i = 0``.
+
+    Args:
+        groups: The graph's edge groups.
+        keep: ``[num_groups]`` bool, the kept graph that degrees are counted on.
+    """
+    degree = groups.degrees(keep).to(torch.float32)
+    source, target = groups.ends[:, keep]
+    factor = degree.rsqrt()
+    total = torch.zeros_like(degree)
+    total.index_add_(0, source, factor.index_select(0, target))
+    total.index_add_(0, target, factor.index_select(0, source))
+    node = torch.where(degree > 0, total / degree.square(), 0.0)
+    source, target = groups.ends
+    return node.index_select(0, source) * node.index_select(0, target)
+
+
+def sampling_order(rate: Tensor, generator: torch.Generator) -> Tensor:
+    """Scores whose ``k`` highest are ``k`` draws without replacement by positive rates.
+
+    ``log(rate)`` plus Gumbel noise (Efraimidis and Spirakis, 2006, in the form of Kool et al.,
+    arXiv 1903.06059).
+
+    Args:
+        rate: ``[n]``, proportional to the probability of the first draw.
+        generator: Source of the noise.
+    """
+    exponential = torch.empty(rate.shape, dtype=torch.float64).exponential_(generator=generator)
+    return rate.to(torch.float64).log() - exponential.to(rate.device).log()
+
+
 def ranks(score: Tensor) -> Tensor:
     """Ranks scaled to ``[0, 1]``, equal scores sharing their mean rank, ``[n]`` float32.
 

@@ -6,8 +6,7 @@ a setting is declared once. Importing this module imports neither torch nor PyG.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import (
     BaseModel,
@@ -18,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from fastglt.errors import BudgetError, InputError, UnknownNameError
+from fastglt.errors import BudgetError, InputError
 
 Allocation = Literal["erk", "uniform", "global"]
 EdgeScore = Literal["influence", "unit-gate", "trained-gate"]
@@ -133,6 +132,45 @@ class Settings(DenoiseConfig):
         "gradient of unit gates, or trained gates",
     )
     edge_l1: float = Field(default=0.0, ge=0, description="L1 penalty on trained edge gates")
+    weight_l1: float = Field(
+        default=0.0, ge=0, description="ugs: L1 penalty on the soft masks of weights"
+    )
+    mask_epochs: int = Field(
+        default=200,
+        ge=1,
+        description="epochs of training masks: those of a round in ugs and wd-glt, at most so many "
+        "in early-bird, all in teddy",
+    )
+    fixed_epochs: int = Field(
+        default=0,
+        ge=0,
+        description="ugs and wd-glt: epochs of retraining under binary masks after each round, for "
+        "information only",
+    )
+    rounds: int = Field(default=20, ge=1, description="ugs and wd-glt: rounds of pruning")
+    edge_rate: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="ugs and wd-glt: share of the remaining edges pruned a round; default: so that "
+        "the last round arrives at edge_sparsity",
+    )
+    weight_rate: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="ugs and wd-glt: share of the remaining weights pruned a round; default: so "
+        "that the last round arrives at weight_sparsity",
+    )
+    mask_distance: float = Field(
+        default=0.1,
+        gt=0,
+        description="early-bird: stop when masks differ less from the last three, in units of the "
+        "first difference",
+    )
+    wasserstein_weight: float = Field(
+        default=0.1, ge=0, description="wd-glt: weight of the distance between predicted classes"
+    )
     edge_diversity: float = Field(
         default=0.0, ge=0, description="weight of the diversity regulariser of trained edge gates"
     )
@@ -190,49 +228,6 @@ class Settings(DenoiseConfig):
 def num_events(steps: int, interval: int) -> int:
     """Number of denoising events in ``steps`` steps; there is none after the last step."""
     return max(0, (steps - 1) // interval)
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    # Yue et al., AAAI 2025, GCN: 30/400/200 epochs, no teacher, uniform budgets, trained gates.
-    "paper": {
-        "allocation": "uniform",
-        "pretrain_epochs": 30,
-        "denoise_steps": 400,
-        "retrain_epochs": 200,
-        "patience": 0,
-        "interval": 20,
-        "alpha": 0.3,
-        "teacher": "none",
-        "edge_score": "trained-gate",
-        "edge_l1": 1e-4,
-        "edge_diversity": 0.1,
-    },
-}
-"""Defaults by preset, as differences from :class:`Settings`."""
-
-
-def resolve_settings(given: Mapping[str, Any]) -> Settings:
-    """Fill in the defaults of the preset and check every value.
-
-    Args:
-        given: Setting name to value; settings that are missing take the preset's default.
-
-    Raises:
-        BudgetError: If a sparsity is not in ``[0, 1)``.
-        UnknownNameError: If there is no such setting or preset.
-        InputError: If another value is out of range.
-    """
-    preset = str(given.get("preset", "default"))
-    if preset not in PRESETS:
-        raise UnknownNameError("preset", preset, PRESETS)
-    for name in given:
-        if name not in Settings.model_fields:
-            raise UnknownNameError("setting", name, Settings.model_fields)
-    try:
-        return Settings(**{**PRESETS[preset], **given})
-    except ValidationError as error:
-        raise as_input_error(error) from None
 
 
 def as_input_error(error: ValidationError) -> InputError:

@@ -12,7 +12,7 @@ from fastglt import data as datasets
 from fastglt.errors import DatasetNotFoundError
 from fastglt.models import build_model
 from fastglt.models.config import BackboneConfig
-from fastglt.settings import resolve_settings
+from fastglt.search.presets import resolve_settings
 from fastglt.ticket import Ticket
 from fastglt.training.seeding import seeded
 

@@ -19,8 +19,9 @@ from fastglt.cli.options import (
 from fastglt.cli.signature import parameters
 from fastglt.errors import InputError, UnknownNameError
 from fastglt.models import BACKBONES
-from fastglt.search import METHOD_MODULES
-from fastglt.settings import PRESETS, Settings
+from fastglt.search import METHODS as METHOD_ENTRIES
+from fastglt.search.presets import PRESETS
+from fastglt.settings import Settings
 from fastglt.ticket import Ticket
 
 
@@ -34,7 +35,7 @@ def find_help(cli, monkeypatch):
 
 
 def test_names_in_the_help_are_those_of_the_registries():
-    assert set(METHODS) == set(METHOD_MODULES)
+    assert set(METHODS) == set(METHOD_ENTRIES)
     assert set(MODELS) == set(BACKBONES)
     assert set(METHODS) >= DENOISING_METHODS
 

@@ -11,7 +11,8 @@ from torch_geometric.nn import GCN
 
 import fastglt
 from fastglt.cli.show import split_settings
-from fastglt.settings import PRESETS, Settings
+from fastglt.search.presets import PRESETS
+from fastglt.settings import Settings
 from fastglt.ticket import Ticket
 
 

@@ -9,24 +9,22 @@ from fastglt.errors import BudgetError, ModelError, NonFiniteLossError, UnknownN
 from fastglt.gating import edge_gradient
 from fastglt.masks import EdgeGroups, num_removed
 from fastglt.search.base import (
-    METHOD_MODULES,
     SearchContext,
     SearchMethod,
     get_method,
     register,
 )
+from fastglt.search.presets import resolve_settings
 from fastglt.search.run import GATE_FLOOR, cut, denoise
-from fastglt.settings import EdgeScore, resolve_settings
+from fastglt.settings import EdgeScore
 from fastglt.training.callback import Callback
 from fastglt.training.inputs import with_sparse_inputs
 from fastglt.training.loop import clone_state
 from fastglt.training.task import ADJACENCY
 from fastglt.training.tasks import LinkPrediction, NodeClassification
 from fastglt.training.teacher import Objective
-from helpers import TINY, build, graph, states_equal, tensors_of, with_edges
+from helpers import PRUNING_METHODS, TINY, build, graph, states_equal, tensors_of, with_edges
 from training.test_link_prediction import _links
-
-METHODS = sorted(METHOD_MODULES)
 
 
 class Listener(Callback):
@@ -64,7 +62,7 @@ def _search(method, **more):
     return context, get_method(method).search(context)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PRUNING_METHODS)
 @pytest.mark.parametrize("preset", ["default", "paper"])
 @pytest.mark.parametrize("model", ["gcn", "sage", "gin", "gat", "weighted", "plain"])
 def test_masks_have_exactly_the_asked_counts(method, preset, model):
@@ -97,7 +95,7 @@ def test_the_state_goes_with_the_masks(method):
         assert torch.count_nonzero(result.state[name][~keep]) == 0
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PRUNING_METHODS)
 def test_the_graph_is_not_changed_and_the_global_random_state_neither(method):
     context = _context()
     before, state = tensors_of(context.data), torch.get_rng_state()
@@ -214,7 +212,7 @@ def test_the_paper_without_pretraining_starts_from_random_edges():
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PRUNING_METHODS)
 def test_test_labels_have_no_influence(method):
     data = graph()
     other = data.clone()
@@ -226,7 +224,7 @@ def test_test_labels_have_no_influence(method):
     assert first.history == second.history
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PRUNING_METHODS)
 def test_impossible_budgets_are_refused(method):
     with pytest.raises(BudgetError, match="without any of its"):
         _search(method, weight_sparsity=0.999)
@@ -285,7 +283,7 @@ def test_a_frozen_start_is_not_needed():
     assert states_equal(before, result.state)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PRUNING_METHODS)
 def test_sparsity_warm_up_still_ends_at_the_target(method):
     context, result = _search(method, warmup_start=0.2, warmup_events=2)
     groups = context.groups.num_groups

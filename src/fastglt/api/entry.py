@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from fastglt.api.finder import Finder
 from fastglt.errors import InputError
-from fastglt.settings import resolve_settings
+from fastglt.search.presets import resolve_settings
 from fastglt.ticket import Ticket
 from fastglt.ticket.compiled import uncompiled, uncompiled_names
 from fastglt.training.callback import Callback
@@ -32,6 +32,7 @@ def find(
     init: Mapping[str, Tensor] | None = None,
     recover: str = "rewind",
     callback: Callback | None = None,
+    narrow: Callable[[int], nn.Module] | None = None,
     **settings: Any,
 ) -> Ticket:
     """Find a graph lottery ticket: a subset of edges and weights, and evidence of its worth.
@@ -64,7 +65,8 @@ def find(
         metric: What is measured, see the task's class; ``None`` takes its usual metric.
         edge_sparsity: Share of the prunable edge groups to remove, in ``[0, 1)``.
         weight_sparsity: Share of the prunable weights to remove, in ``[0, 1)``.
-        method: Search method: ``"fastglt"``, ``"one-shot"`` or ``"random"``.
+        method: Search method: ``"fastglt"``, or a baseline or control to compare it with, see
+            :data:`fastglt.search.METHODS`.
         preset: ``"default"`` or ``"paper"``: defaults of all other settings.
         seed: Seed of everything random.
         init: The state dict that a trained ``model`` started from.
@@ -72,6 +74,9 @@ def find(
             searched ones, for models whose initialisation was not kept. Only the former gives a
             lottery ticket.
         callback: Is told of every phase and step.
+        narrow: Makes the model with so many hidden channels (or any other width, from 1, that its
+            number of weights rises with), which method ``"small-dense"`` needs. Its weights come
+            from torch's global random state, seeded by ``seed``.
         settings: Any other field of :class:`fastglt.Settings`.
 
     Raises:
@@ -98,4 +103,6 @@ def find(
         raise InputError('init is what recover="rewind" rewinds to; leave it out to fine-tune')
     chosen = make_task(task, data, metric=metric)
     init = None if init is None else uncompiled_names(init)
-    return Finder(uncompiled(model), data, chosen, resolved, init, callback or Callback()).run()
+    return Finder(
+        uncompiled(model), data, chosen, resolved, init, callback or Callback(), narrow
+    ).run()

@@ -31,7 +31,7 @@ from fastglt.gating import (
     tied_names,
 )
 from fastglt.masks import EdgeGroups
-from fastglt.search.base import SearchContext, SearchResult, get_method
+from fastglt.search.base import Narrow, SearchContext, SearchResult, get_method
 from fastglt.settings import Settings
 from fastglt.ticket import Ticket
 from fastglt.ticket.edge_rule import KEEP, degree_rule, kept_by_rule
@@ -60,6 +60,12 @@ class Finder:
         settings: All settings.
         init: The initial state dict of a trained model.
         callback: Is told of every phase and step.
+        narrow: Makes a narrower model, for the methods that need one.
+        reads_test: Whether the test split is read, once, at the end.
+
+    Attributes:
+        predictions: Of the dense model on the whole graph and of the ticket on the kept one, after
+            :meth:`run`.
     """
 
     def __init__(
@@ -70,9 +76,14 @@ class Finder:
         settings: Settings,
         init: Mapping[str, Tensor] | None,
         callback: Callback,
+        narrow: Narrow | None = None,
+        *,
+        reads_test: bool = True,
     ) -> None:
         self.start = time.perf_counter()
         self.task, self.settings, self.callback = task, settings, callback
+        self.narrow, self.reads_test = narrow, reads_test
+        self.predictions: tuple[Tensor, Tensor]
         num_outputs = task.validate(data)
         get_method(settings.method)
         self.pretrained = init is not None or settings.recover == "finetune"
@@ -84,6 +95,7 @@ class Finder:
         # Never trained itself: some convs (SuperGATConv) keep tensors of a training step, after
         # which they cannot be copied.
         self.untrained = copy.deepcopy(self.model)
+        self.pruned = self.untrained  # what is pruned: a search method may put another in its place
         self.init_state = clone_state(self.model) if init is None else initial_state(model, init)
         with forward_errors():
             check_call(self.model, task, whole, num_outputs)
@@ -105,6 +117,7 @@ class Finder:
             objective, teacher_epochs = self._objective(dense)
         with self._timed("search"):
             result = self._search(objective)
+            self._adopt(result)
         with self._timed("retrain"):
             keep = self._edge_keep(result)
             kept = kept_view(self.views.whole, keep)
@@ -226,8 +239,20 @@ class Finder:
             self.pretrained,
             torch.Generator().manual_seed(self.settings.seed),
             self.callback,
+            self.narrow,
         )
         return get_method(self.settings.method).search(context)
+
+    def _adopt(self, result: SearchResult) -> None:
+        """Go on with the model and the initial weights that a method puts in place of the given."""
+        self.notes = [*self.notes, *result.notes]
+        if result.model is not None:
+            self.model = result.model
+            self.pruned = copy.deepcopy(result.model)
+            self.init_state = clone_state(result.model)
+            self.views = self._views(self.task.prepare(self.plain))
+        if result.start is not None:
+            self.init_state = result.start
 
     def _retrain(self, objective: Objective, result: SearchResult, kept: Data) -> Fit:
         """Train on what training may see of the kept graph, validate on all of it."""
@@ -248,6 +273,7 @@ class Finder:
             val_data=kept if self.views.are_inductive else None,
             mask=result.weight_mask,
             learn_edge_weight=self.settings.edge_values == "learned",
+            augment=result.augment,
             callback=self.callback,
         )
 
@@ -269,9 +295,10 @@ class Finder:
     ) -> dict[str, Any]:
         task, data = self.task, self.views.whole
         out = predict(task, self.model, kept, retrained.edge_weight)
+        self.predictions = dense.out, out
         return (
-            accuracy_metrics(task, data, dense, retrained, out)
-            | cost_metrics(self.untrained, task, data, kept, result.weight_mask)
+            accuracy_metrics(task, data, dense, retrained, out, self.reads_test)
+            | cost_metrics(self.untrained, self.pruned, task, data, kept, result.weight_mask)
             | {"sparse_inputs": self._sparse_keys(), "notes": self.notes}
             | search_metrics(result)
         )

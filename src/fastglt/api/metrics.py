@@ -39,7 +39,7 @@ class Dense:
 
 
 def accuracy_metrics(
-    task: Task, data: Data, dense: Dense, retrained: Fit, out: Tensor
+    task: Task, data: Data, dense: Dense, retrained: Fit, out: Tensor, reads_test: bool = True
 ) -> dict[str, Any]:
     """Metrics of the dense model and of the ticket; ``None`` on test where there is no such split.
 
@@ -49,8 +49,9 @@ def accuracy_metrics(
         dense: The dense model.
         retrained: The retraining.
         out: Predictions of the retrained model on the kept graph.
+        reads_test: Whether the test split may be read.
     """
-    tests = task.has_split(data, "test")
+    tests = reads_test and task.has_split(data, "test")
     return {
         "metric": task.metric_name,
         "val_dense": dense.val_metric,
@@ -62,21 +63,27 @@ def accuracy_metrics(
 
 
 def cost_metrics(
-    model: nn.Module, task: Task, data: Data, kept: Data, weight_mask: Mapping[str, Tensor]
+    dense: nn.Module,
+    model: nn.Module,
+    task: Task,
+    data: Data,
+    kept: Data,
+    weight_mask: Mapping[str, Tensor],
 ) -> dict[str, Any]:
     """Multiply-accumulates, parameters and edges, dense and under the ticket.
 
     Args:
-        model: The model; its values do not matter.
-        task: Calls the model.
+        dense: The dense model; values do not matter.
+        model: The model that the mask is of, usually the same.
+        task: Calls the models.
         data: The whole graph.
         kept: The graph with the kept edges only.
         weight_mask: Kept weights by parameter name.
     """
     return {
-        "macs_dense": macs_on(model, task, data),
+        "macs_dense": macs_on(dense, task, data),
         "macs_ticket": macs_on(model, task, kept, weight_mask),
-        "params_dense": num_parameters(model),
+        "params_dense": num_parameters(dense),
         "params_ticket": num_parameters(model, weight_mask),
         "edges_dense": data.num_edges,
         "edges_ticket": kept.num_edges,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
@@ -16,6 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt._memory import keep_memory
+from fastglt._processes import num_cores, worker_context
 from fastglt.api.entry import find
 from fastglt.errors import FastGLTError, InputError
 from fastglt.ticket import Ticket
@@ -79,9 +77,10 @@ def find_seeds(
         shared, jobs = pickle.dumps((data, settings)), list(map(pickle.dumps, models))
     except (AttributeError, TypeError, pickle.PicklingError) as error:
         raise InputError(f"workers could not be sent model, data or settings: {_WAY}") from error
-    threads = max(1, _num_cores() // count)
+    threads = max(1, num_cores() // count)
     try:
-        with ProcessPoolExecutor(count, _context(), _start, (shared, threads)) as pool:
+        context = worker_context(__name__)
+        with ProcessPoolExecutor(count, context, _start, (shared, threads)) as pool:
             return [pickle.loads(found) for found in pool.map(_find, jobs, seeds)]
     except (BrokenProcessPool, ConnectionError, EOFError) as error:
         raise InputError(f"the workers could not be started: {_WAY}") from error
@@ -111,22 +110,7 @@ def _num_workers(num_seeds: int, workers: int | None, data: Data) -> int:
     tensors = [value for value in data.to_dict().values() if isinstance(value, Tensor)]
     if any(tensor.device.type != "cpu" for tensor in tensors):
         return 1
-    return max(1, min(num_seeds, _num_cores() if workers is None else workers))
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _context() -> BaseContext:
-    """A way to start processes that does not copy this one, whose threads would be missing."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
+    return max(1, min(num_seeds, num_cores() if workers is None else workers))
 
 
 def _start(shared: bytes, threads: int) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Annotated, Any
 
 import typer
 
 import fastglt
-from fastglt.cli import datasets, evaluate, find, show
+from fastglt.cli import compare, datasets, evaluate, find, frontier, report, show
 from fastglt.cli.exits import exit_codes
 from fastglt.cli.options import (
+    CHOSEN_BY_STUDY,
+    COMPARE_SPECS,
     FIND_SPECS,
+    FRONTIER_SPECS,
     ConfigOptions,
     DataOptions,
     JsonFlag,
     ModelOptions,
+    ReportOptions,
     ResultOptions,
     RootOptions,
     Spec,
@@ -25,6 +29,9 @@ from fastglt.cli.signature import parameters
 
 TicketPath = Annotated[
     str, typer.Argument(metavar="TICKET", help="a ticket file", show_default=False)
+]
+StudyPath = Annotated[
+    str, typer.Argument(metavar="STUDY", help="the folder of a study", show_default=False)
 ]
 
 
@@ -39,6 +46,9 @@ def build_command() -> Callable[..., Any]:
     )
     app.callback(invoke_without_command=True)(_callback)
     _add(app, "find", find.run, (*FIND_SPECS, ConfigOptions))
+    _add(app, "compare", compare.run, (*COMPARE_SPECS, ConfigOptions), leave_out=CHOSEN_BY_STUDY)
+    _add(app, "frontier", frontier.run, (*FRONTIER_SPECS, ConfigOptions), leave_out=("seed",))
+    _add(app, "report", report.run, (ReportOptions,), study=StudyPath)
     _add(app, "show", show.run, (JsonFlag,), ticket=TicketPath)
     inputs = (DataOptions, TaskOptions, ModelOptions)
     _add(app, "eval", evaluate.run, (*inputs, ResultOptions, ConfigOptions), ticket=TicketPath)
@@ -64,11 +74,13 @@ def _add(
     name: str,
     run: Callable[..., None],
     specs: tuple[Spec, ...],
+    leave_out: Container[str] = (),
     **arguments: Any,
 ) -> None:
     """Register ``run`` as a command with the options of ``specs`` and positional arguments.
 
     It is called with the arguments by name and with a dictionary of the options that were given.
+    Fields of the specs that are in ``leave_out`` are no options of it.
     """
 
     def command(**values: Any) -> None:
@@ -77,7 +89,7 @@ def _add(
         with exit_codes():
             run(**positional, given=given)
 
-    signature = parameters(specs, arguments)
+    signature = parameters(specs, arguments, leave_out)
     command.__annotations__ = {
         entry.name: entry.annotation for entry in signature.parameters.values()
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+FIND_NAMES = option_names(*FIND_SPECS)
+"""Names of the options of ``find``."""
 
-def with_config(given: Mapping[str, Any]) -> dict[str, Any]:
+
+def with_config(given: Mapping[str, Any], known: Collection[str] = FIND_NAMES) -> dict[str, Any]:
     """Options of the command line, completed by those of its ``--config`` file.
 
     Args:
         given: Option name to value, as given on the command line.
+        known: Names that the file may hold, with underscores.
 
     Raises:
         InputError: If the file cannot be read, is not TOML or has a key twice.
@@ -28,20 +32,20 @@ def with_config(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     options = dict(given)
     path = options.pop("config", None)
-    return options if path is None else {**read_config(path), **options}
+    return options if path is None else {**read_config(path, known), **options}
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a config file: the options of ``find`` by name, with dashes or underscores.
+def read_config(path: Path, known: Collection[str] = FIND_NAMES) -> dict[str, Any]:
+    """Read a config file: options by name, with dashes or underscores.
 
     Args:
         path: A TOML file.
+        known: Names of the options, with underscores.
 
     Raises:
         InputError: If the file cannot be read, is not TOML or has a key twice.
         UnknownNameError: If a key is not the name of an option.
     """
-    known = option_names(*FIND_SPECS)
     options: dict[str, Any] = {}
     for key, value in _parsed(path).items():
         name = key.replace("-", "_")

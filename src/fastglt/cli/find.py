@@ -19,6 +19,7 @@ from fastglt.cli.inputs import (
     choose_task,
     load_dataset,
     model_record,
+    narrow_model,
     use_threads,
 )
 from fastglt.cli.options import (
@@ -35,7 +36,8 @@ from fastglt.cli.progress import progress_bars
 from fastglt.cli.records import DatasetRecord
 from fastglt.errors import InputError
 from fastglt.report.denoising_plot import check_plot_path, save_denoising_plot
-from fastglt.settings import Settings, resolve_settings
+from fastglt.search.presets import resolve_settings
+from fastglt.settings import Settings
 
 if TYPE_CHECKING:
     from fastglt.ticket import Ticket
@@ -81,7 +83,14 @@ def _search(inputs: _Inputs, settings: Settings, outputs: FindOptions) -> Ticket
     task = choose_task(inputs.task, dataset, inputs.links)
     model = build_model(inputs.model, dataset, task, settings.seed)
     with progress_bars() as callback:
-        ticket = find(model, dataset.data, task=task, callback=callback, **settings.model_dump())
+        ticket = find(
+            model,
+            dataset.data,
+            task=task,
+            callback=callback,
+            narrow=narrow_model(inputs.model, dataset, task),
+            **settings.model_dump(),
+        )
     is_own = inputs.data.data is not None
     ticket.settings["dataset"] = DatasetRecord.of(dataset, own=is_own).model_dump()
     ticket.settings["model"] = model_record(inputs.model, dataset).model_dump()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastglt.cli.exits import immediate_interrupts
@@ -155,30 +156,56 @@ def build_model(options: ModelOptions, dataset: LoadedDataset, task: Task, seed:
     Raises:
         InputError: If the graph is not fit for the task, or a size not for the model.
     """
+    from fastglt.training.seeding import seeded
+
+    with seeded(seed):
+        return _build(options, dataset, task)
+
+
+def narrow_model(
+    options: ModelOptions, dataset: LoadedDataset, task: Task
+) -> Callable[[int], nn.Module] | None:
+    """What makes a named backbone of any width, in channels (of a head); ``None`` of other models.
+
+    In link prediction the embeddings are as wide as the wide model's.
+    """
+    if is_own_model(options.model):
+        return None
+    wide = resolve_config(options.model, options, featureless=dataset.data.num_features == 0)
+
+    def narrow(width: int) -> nn.Module:
+        config = ModelOptions(**{**options.model_dump(), "hidden": width * (wide.heads or 1)})
+        return _build(config, dataset, task, outputs=wide.hidden)
+
+    return narrow
+
+
+def _build(
+    options: ModelOptions, dataset: LoadedDataset, task: Task, outputs: int | None = None
+) -> nn.Module:
+    """The model with weights of torch's global random state; ``outputs`` of a link predictor."""
     from fastglt.models import build_model as build
     from fastglt.models import load_model
-    from fastglt.training.seeding import seeded
 
     data = dataset.data
     classes = dataset.num_classes if task.name == dataset.task else task.validate(data)
-    with seeded(seed):
-        if is_own_model(options.model):
-            if classes and options.hidden is not None:
-                raise InputError(
-                    f"hidden is for the named backbones {', '.join(MODELS)}, and for models of "
-                    f"your own in link prediction only (got hidden={options.hidden})"
-                )
-            outputs = classes or options.hidden or LINK_OUTPUTS
-            return load_model(options.model, data.num_features, outputs)
-        config = resolve_config(options.model, options, featureless=data.num_features == 0)
-        return build(
-            options.model,
-            data.num_features,
-            classes or config.hidden or LINK_OUTPUTS,
-            config,
-            num_edge_features=data.num_edge_features,
-            num_nodes=data.num_nodes,
-        )
+    if is_own_model(options.model):
+        if classes and options.hidden is not None:
+            raise InputError(
+                f"hidden is for the named backbones {', '.join(MODELS)}, and for models of "
+                f"your own in link prediction only (got hidden={options.hidden})"
+            )
+        columns = classes or options.hidden or LINK_OUTPUTS
+        return load_model(options.model, data.num_features, columns)
+    config = resolve_config(options.model, options, featureless=data.num_features == 0)
+    return build(
+        options.model,
+        data.num_features,
+        classes or outputs or config.hidden or LINK_OUTPUTS,
+        config,
+        num_edge_features=data.num_edge_features,
+        num_nodes=data.num_nodes,
+    )
 
 
 def use_threads(options: ResultOptions) -> None:

@@ -17,17 +17,17 @@ from fastglt.data.catalogue import CATALOGUE
 from fastglt.data.entry import GRAPH_CLASSIFICATION, TASKS
 from fastglt.models import BACKBONES
 from fastglt.models.config import BackboneConfig
-from fastglt.search import METHOD_MODULES
+from fastglt.search import METHODS as METHOD_ENTRIES
 from fastglt.settings import Settings, as_input_error
 
 Spec = type[BaseModel]
 _Model = TypeVar("_Model", bound=BaseModel)
 
-METHODS = tuple(METHOD_MODULES)
+METHODS = tuple(METHOD_ENTRIES)
 MODELS = tuple(BACKBONES)
 GRAPH_TASKS = tuple(task for task in TASKS if task != GRAPH_CLASSIFICATION)
 """Tasks on one graph; datasets of many graphs are for Python."""
-DENOISING_METHODS = frozenset({"fastglt"})
+DENOISING_METHODS = frozenset(name for name, entry in METHOD_ENTRIES.items() if entry.denoises)
 """Methods whose tickets have a history to plot."""
 
 
@@ -133,15 +133,91 @@ class FindOptions(ResultOptions):
     )
 
 
-FIND_SPECS: tuple[Spec, ...] = (
-    DataOptions,
-    TaskOptions,
-    LinkOptions,
-    ModelOptions,
-    Settings,
-    FindOptions,
-)
-"""All options of ``find``, which are also those that a config file may hold."""
+class StudyOptions(_Options):
+    """Where a study lies, and what its runs share."""
+
+    out: Path = Field(
+        default=Path("study"),
+        description="folder of the study; what is finished there is not run again",
+    )
+    seeds: int = Field(default=10, ge=1, description="number of seeds")
+    first_seed: int = Field(default=0, ge=0, lt=2**30, description="the first of them")
+    margin: float = Field(
+        default=0.5, ge=0, description="largest loss that still counts as none, in points"
+    )
+    workers: int | None = Field(
+        default=None, ge=1, description="processes that share the threads; default: one a core"
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="threads of all of them together; default: one a core"
+    )
+    json_file: Path | None = Field(
+        default=None, alias="json", description="file for the result as JSON; - is stdout"
+    )
+
+
+class CompareOptions(StudyOptions):
+    """What is compared."""
+
+    methods: str | None = Field(
+        default=None,
+        description="methods with commas between them, ugs:paper being ugs with preset paper; a "
+        "dense model under the same teacher is always added; default: "
+        "fastglt,random,reinit,small-dense",
+    )
+    max_seeds: int | None = Field(
+        default=None,
+        ge=1,
+        description="go on with as many seeds again, up to so many in all, where a comparison is "
+        "inconclusive; default: no",
+    )
+
+
+class FrontierOptions(StudyOptions):
+    """What is searched for."""
+
+    axis: Literal["edges", "weights", "joint"] = Field(
+        default="joint", description="what is pruned"
+    )
+    search_seeds: int = Field(
+        default=5, ge=2, description="seeds of the search on validation, others than those of test"
+    )
+    resolution: float = Field(
+        default=1.0,
+        gt=0,
+        description="how closely to look, in rounds of 5 % of the remaining edges and 20 % of the "
+        "remaining weights",
+    )
+    max_seeds: int = Field(
+        default=30,
+        ge=1,
+        description="go on with as many seeds again, up to so many in all, where the confirmation "
+        "is inconclusive",
+    )
+
+
+class ReportOptions(_Options):
+    """What a report is made of."""
+
+    out: Path = Field(default=Path("report.html"), description="file for the report")
+    margin: float | None = Field(
+        default=None, ge=0, description="in points; default: that of the study"
+    )
+    plots: Path | None = Field(
+        default=None, description="folder for all plots as PNG and SVG; default: none"
+    )
+
+
+RUN_SPECS: tuple[Spec, ...] = (DataOptions, TaskOptions, LinkOptions, ModelOptions, Settings)
+"""What a run of ``find`` depends on."""
+FIND_SPECS: tuple[Spec, ...] = (*RUN_SPECS, FindOptions)
+"""All options of ``find``, which are also those that its config file may hold."""
+COMPARE_SPECS: tuple[Spec, ...] = (*RUN_SPECS, CompareOptions)
+"""All options of ``compare``, likewise."""
+FRONTIER_SPECS: tuple[Spec, ...] = (*RUN_SPECS, FrontierOptions)
+"""All options of ``frontier``, likewise."""
+CHOSEN_BY_STUDY = ("method", "seed")
+"""Settings that ``compare`` chooses itself."""
 
 
 class ConfigOptions(_Options):

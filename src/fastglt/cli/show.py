@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastglt.cli import formats, summary
 from fastglt.cli.output import Output, print_json
-from fastglt.settings import PRESETS, Settings
+from fastglt.search.presets import PRESETS, own_defaults
+from fastglt.settings import Settings
 
 if TYPE_CHECKING:
     from fastglt.ticket import Ticket
@@ -63,13 +64,15 @@ def describe(ticket: Ticket, path: Path) -> dict[str, Any]:
 
 
 def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings that differ from the defaults of their preset, and the others.
+    """The settings that differ from the defaults of their preset and method, and the others.
 
     Args:
         settings: Settings of a ticket; those that this version does not know count as different.
     """
-    preset = settings.get("preset")
-    known = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+    preset, method = settings.get("preset"), settings.get("method")
+    known = {}
+    if isinstance(preset, str) and preset in PRESETS:
+        known = own_defaults(method if isinstance(method, str) else "", preset)
     defaults = {name: field.default for name, field in Settings.model_fields.items()} | known
     defaults["preset"] = preset
     # As a ticket file gives them back: it has lists, no tuples.

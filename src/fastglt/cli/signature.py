@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -16,7 +16,8 @@ import typer
 from pydantic.fields import FieldInfo
 
 from fastglt.cli.options import GRAPH_TASKS, METHODS, Spec, option_fields
-from fastglt.settings import PRESETS, Settings
+from fastglt.search.presets import PRESETS
+from fastglt.settings import Settings
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "method": METHODS,
@@ -26,12 +27,15 @@ _NAMES: dict[str, tuple[str, ...]] = {
 _METAVARS = {"task": "NAME", "split": "TRAIN,VAL"}
 
 
-def parameters(specs: tuple[Spec, ...], arguments: Mapping[str, Any]) -> inspect.Signature:
+def parameters(
+    specs: tuple[Spec, ...], arguments: Mapping[str, Any], leave_out: Container[str] = ()
+) -> inspect.Signature:
     """The signature of a command, for typer.
 
     Args:
         specs: Models whose fields become options; a model's own fields come before inherited ones.
         arguments: Positional arguments: name to annotation.
+        leave_out: Fields that are no options of this command.
     """
     kind = inspect.Parameter.KEYWORD_ONLY
     entries = [
@@ -40,6 +44,8 @@ def parameters(specs: tuple[Spec, ...], arguments: Mapping[str, Any]) -> inspect
     ]
     for spec in specs:
         for name, field in option_fields(spec):
+            if name in leave_out:
+                continue
             kind_or_none: Any = _plain_type(field) | None
             annotation: Any = Annotated[kind_or_none, _option(name, field)]
             entries.append(inspect.Parameter(name, kind, default=None, annotation=annotation))

@@ -1,13 +1,14 @@
 """The contract of a search method, and the registry.
 
 To add a method, write a file with a subclass of :class:`SearchMethod`, decorate it with
-:func:`register` and enter it in :data:`fastglt.search.METHOD_MODULES`.
+:func:`register` and enter it in :data:`fastglt.search.METHODS`.
 """
 
 from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,11 +17,17 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.errors import UnknownNameError
+from fastglt.gating import prunable_weights
 from fastglt.masks import EdgeGroups, EdgeMask, WeightMask
-from fastglt.search import METHOD_MODULES
+from fastglt.search import METHODS
 from fastglt.settings import Settings
 from fastglt.training.callback import Callback
+from fastglt.training.loop import Augment
 from fastglt.training.teacher import Objective
+
+Narrow = Callable[[int], nn.Module]
+"""``narrow(width)`` makes the model of a width, from 1, with weights of torch's global random
+state. The number of weights must rise with the width."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class SearchContext:
         pretrained: Whether ``model`` is trained already, so that pre-training is left out.
         generator: Seeded source of randomness.
         callback: To be told of every step.
+        narrow: Makes a narrower model, see :func:`fastglt.find`, if there is a way.
     """
 
     model: nn.Module
@@ -46,6 +54,7 @@ class SearchContext:
     pretrained: bool
     generator: torch.Generator
     callback: Callback
+    narrow: Narrow | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,10 @@ class SearchResult:
         state: State dict that goes with the masks, for recovery by fine-tuning.
         history: JSON-able events of the search.
         metrics: Further JSON-able figures.
+        notes: What someone should know who reads the figures, one sentence each.
+        start: State dict to retrain from in place of the initial one.
+        model: The model to retrain in place of the one that was searched.
+        augment: What becomes of the graph in each training step of the retraining.
     """
 
     edge_mask: EdgeMask
@@ -68,6 +81,10 @@ class SearchResult:
     state: dict[str, Tensor]
     history: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    start: dict[str, Tensor] | None = None
+    model: nn.Module | None = None
+    augment: Augment | None = None
 
 
 class SearchMethod(ABC):
@@ -78,6 +95,13 @@ class SearchMethod(ABC):
     @abstractmethod
     def search(self, context: SearchContext) -> SearchResult:
         """Return masks with exactly the asked number of components."""
+
+
+def full_masks(context: SearchContext, model: nn.Module) -> tuple[EdgeMask, WeightMask]:
+    """Masks that keep every edge of the context's graph and every prunable weight of a model."""
+    settings = context.settings
+    weights = prunable_weights(model, settings.include, settings.exclude)
+    return EdgeMask.full(context.groups), WeightMask.full(weights)
 
 
 _METHODS: dict[str, type[SearchMethod]] = {}
@@ -101,8 +125,8 @@ def get_method(name: str) -> SearchMethod:
     Raises:
         UnknownNameError: If there is none.
     """
-    if name not in _METHODS and name in METHOD_MODULES:
-        importlib.import_module(f"fastglt.search.{METHOD_MODULES[name]}")
+    if name not in _METHODS and name in METHODS:
+        importlib.import_module(f"fastglt.search.{METHODS[name].module}")
     if name not in _METHODS:
-        raise UnknownNameError("method", name, {*METHOD_MODULES, *_METHODS})
+        raise UnknownNameError("method", name, {*METHODS, *_METHODS})
     return _METHODS[name]()

@@ -13,11 +13,12 @@ from fastglt.gating import edge_gradient
 from fastglt.masks import EdgeMask
 from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
+from fastglt.search.gates import edge_factors
 from fastglt.search.regularizers import gate_penalty
 from fastglt.settings import Settings
 from fastglt.training.channels import LiveChannels
 from fastglt.training.dropout import fast_dropout
-from fastglt.training.inputs import EDGE_PLACE, with_edge_places
+from fastglt.training.inputs import with_edge_places
 from fastglt.training.loop import make_optimizer, predict, train_step
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY
@@ -60,7 +61,7 @@ class SearchRun:
     def val_metric(self) -> float:
         """Validation metric of the model on the kept graph."""
         task, data = self.context.objective.task, self.denoiser.data
-        gate = _edge_gate(self.context, self.gate, data)
+        gate = edge_factors(self.context.groups, self.gate, data)
         return task.metric(predict(task, self.context.model, data, gate), data, "val")
 
 
@@ -159,13 +160,6 @@ def _new_gate(context: SearchContext) -> nn.Parameter | None:
     return nn.Parameter(1 + GATE_NOISE * noise.to(context.groups.index.device))
 
 
-def _edge_gate(context: SearchContext, gate: nn.Parameter | None, data: Data) -> Tensor | None:
-    """Factors of the edges of ``data``, or ``None`` where gates are units."""
-    if gate is None:
-        return None
-    return context.groups.to_edges(gate, 1.0)[data[EDGE_PLACE]]
-
-
 def _train(
     context: SearchContext,
     optimizer: torch.optim.Optimizer,
@@ -177,7 +171,7 @@ def _train(
     settings, task = context.settings, context.objective.task
     context.model.train()
     batch = task.batch(data, context.generator)
-    out = task.forward(context.model, batch, _edge_gate(context, gate, batch))
+    out = task.forward(context.model, batch, edge_factors(context.groups, gate, batch))
     loss = context.objective(out, batch)
     if gate is not None:
         loss = loss + gate_penalty(gate, settings.edge_l1, settings.edge_diversity)

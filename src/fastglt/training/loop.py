@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -22,6 +22,8 @@ from fastglt.training.seeding import seeded
 from fastglt.training.task import Task
 from fastglt.training.teacher import Objective
 
+Augment = Callable[[Data, torch.Generator], Data]
+"""``augment(data, generator)`` gives the graph that one training step sees."""
 EDGE_WEIGHT_FLOOR = 1e-4
 """Trained edge weights stay at or above this."""
 
@@ -150,6 +152,18 @@ def train_step(optimizer: torch.optim.Optimizer, loss: Tensor, where: str) -> No
     Raises:
         NonFiniteLossError: If the loss is NaN or infinite; nothing is updated then.
     """
+    check_finite(loss, optimizer, where)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+def check_finite(loss: Tensor, optimizer: torch.optim.Optimizer, where: str) -> None:
+    """Refuse a loss that is NaN or infinite, before anything is updated.
+
+    Raises:
+        NonFiniteLossError: Naming the place, and what may have led there.
+    """
     value = float(loss.detach())
     if not math.isfinite(value):
         if not optimizer.state:
@@ -161,9 +175,6 @@ def train_step(optimizer: torch.optim.Optimizer, loss: Tensor, where: str) -> No
             )
         lr = optimizer.param_groups[0]["lr"]
         raise NonFiniteLossError(f"the loss is {value} in {where} with lr={lr}; try a lower lr")
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
 
 
 @torch.no_grad()
@@ -194,6 +205,7 @@ def fit(
     val_data: Data | None = None,
     mask: WeightMask | None = None,
     learn_edge_weight: bool = False,
+    augment: Augment | None = None,
     callback: Callback | None = None,
 ) -> Fit:
     """Train ``model`` in place and leave it with the weights of its best epoch.
@@ -211,6 +223,7 @@ def fit(
         mask: Weights that must stay 0 if pruned.
         learn_edge_weight: Train one positive factor for each edge of ``data``, from 1 and without
             weight decay. Not with ``val_data``.
+        augment: What becomes of the graph in each training step; not with ``learn_edge_weight``.
         callback: Is told of every epoch.
 
     Raises:
@@ -229,7 +242,7 @@ def fit(
     best, epoch = _Best(), 0
     generator = torch.Generator().manual_seed(seed)
     if trained.edge_weight is None:
-        if objective.teacher is None:
+        if objective.teacher is None and augment is None:
             data = focused(data, task, "train")
         val_data = focused(val_data, task, "val")
     callback.on_phase_start(phase, config.epochs)
@@ -237,7 +250,7 @@ def fit(
         for epoch in range(1, config.epochs + 1):
             model.train()
             for _ in range(task.num_batches(data)):
-                batch = task.batch(data, generator)
+                batch = task.batch(data if augment is None else augment(data, generator), generator)
                 train_step(optimizer, objective(trained(batch), batch), f"{phase} epoch {epoch}")
                 trained.clamp()
             out = trained.predict(val_data)

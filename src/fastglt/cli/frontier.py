@@ -1,0 +1,154 @@
+"""``fastglt frontier``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastglt.cli import formats
+from fastglt.cli.cells import StudyInputs
+from fastglt.cli.compare import sequential_tables
+from fastglt.cli.config_file import with_config
+from fastglt.cli.options import FRONTIER_SPECS, FrontierOptions, option_names, validated
+from fastglt.cli.output import STDOUT, Output, write_json
+from fastglt.cli.study import StudyError, as_json, check_study, finished, print_tables
+from fastglt.errors import BudgetError, InputError
+from fastglt.study.frontier import Probe, Search, search
+from fastglt.study.methods import choices
+from fastglt.study.plan import Plan
+from fastglt.study.statistics import looks_up_to
+from fastglt.study.summary import POINTS, Table
+
+SEARCH_SEED = 2**30
+"""The first seed of the search; those of the confirmation are lower."""
+CONTROL = "random"
+"""What a confirmed sparsity is shown beside, next to the dense model under the same teacher."""
+HEADER = ("edges removed", "weights removed", "validation - dense", "at least", "verdict")
+
+
+def run(given: Mapping[str, Any]) -> None:
+    """Find the highest sparsity that still wins: searched on validation, confirmed once on test."""
+    values = with_config(given, option_names(*FRONTIER_SPECS))
+    options = validated(FrontierOptions, values)
+    _check_budgets(values)
+    inputs = StudyInputs.of(values)
+    method = str(values.get("method", "fastglt"))
+    choices([method], inputs.settings)  # refuses what cannot be used
+    plan = Plan(
+        margin=options.margin,
+        looks=looks_up_to(options.seeds, max(options.seeds, options.max_seeds)),
+    )
+    check_study(options)
+    inputs.check()
+    plan.save(options.out)
+    found = search(
+        options.axis, _Validation(inputs, options, method), options.margin, options.resolution
+    )
+    confirmed = [] if found.best is None else _confirm(inputs, options, plan, method, found.best)
+    if options.json_file is not None:
+        write_json(_json(options, method, found, confirmed), options.json_file)
+    output = Output(sys.stderr if options.json_file == STDOUT else None)
+    output.table(HEADER, [_row(probe) for probe in found.probes], text=(4,))
+    print_tables(confirmed, output)
+    output.line()
+    output.line(_sentence(method, found, confirmed))
+
+
+class _Validation:
+    """Tries a sparsity on the validation nodes, with seeds of its own."""
+
+    def __init__(self, inputs: StudyInputs, options: FrontierOptions, method: str) -> None:
+        self._inputs, self._options, self._method = inputs, options, method
+
+    def __call__(self, edge_sparsity: float, weight_sparsity: float) -> Sequence[float] | None:
+        given = {
+            **self._inputs.settings,
+            "edge_sparsity": edge_sparsity,
+            "weight_sparsity": weight_sparsity,
+        }
+        (choice, *_) = choices([self._method], given)
+        seeds = range(SEARCH_SEED, SEARCH_SEED + self._options.search_seeds)
+        try:
+            cells = finished(self._options, self._inputs.jobs("search", [choice], seeds))
+        except StudyError as error:
+            if all(isinstance(cause, BudgetError) for cause in error.causes):
+                return None
+            raise
+        return [POINTS * (cell.val_ticket - cell.val_dense) for cell in cells]
+
+
+def _confirm(
+    inputs: StudyInputs, options: FrontierOptions, plan: Plan, method: str, best: Probe
+) -> list[Table]:
+    """Read the test set once for the sparsity that was found, with seeds that are new."""
+    given = {
+        **inputs.settings,
+        "edge_sparsity": best.edge_sparsity,
+        "weight_sparsity": best.weight_sparsity,
+    }
+    names = [method] if method == CONTROL else [method, CONTROL]
+    return sequential_tables(inputs, options, plan, choices(names, given), "confirm")
+
+
+def _check_budgets(values: Mapping[str, Any]) -> None:
+    for name in ("edge_sparsity", "weight_sparsity"):
+        if values.get(name):
+            raise InputError(
+                f"{name} is what frontier looks for; leave it out, and choose what is pruned by "
+                "--axis"
+            )
+
+
+def _row(probe: Probe) -> tuple[str, ...]:
+    budget = formats.percent(probe.edge_sparsity), formats.percent(probe.weight_sparsity)
+    if probe.test is None:
+        return (*budget, "-", "-", "impossible: a layer or the graph would be empty")
+    test = probe.test
+    return (
+        *budget,
+        f"{test.difference.mean:+.2f}",
+        f"{test.lower_bound:+.2f}",
+        test.verdict().value,
+    )
+
+
+def _sentence(method: str, found: Search, confirmed: Sequence[Table]) -> str:
+    if found.best is None:
+        return f"no sparsity that was tried wins on validation by {method}"
+    budget = (
+        f"{100 * found.best.edge_sparsity:g} % of the edges and "
+        f"{100 * found.best.weight_sparsity:g} % of the weights"
+    )
+    row = confirmed[0].rows[0]
+    if row.versus_dense is None:
+        return f"{method} wins on validation up to {budget}; there is no test split to confirm it"
+    verdict = row.versus_dense.verdict.value
+    like = "-" if row.versus_like is None else row.versus_like.verdict.value
+    return (
+        f"{method} wins on validation up to {budget}; on test, with {len(row.cells)} new seeds: "
+        f"{verdict} (like for like: {like})"
+    )
+
+
+def _json(
+    options: FrontierOptions, method: str, found: Search, confirmed: Sequence[Table]
+) -> dict[str, Any]:
+    def budget(probe: Probe) -> dict[str, float]:
+        return {"edge_sparsity": probe.edge_sparsity, "weight_sparsity": probe.weight_sparsity}
+
+    return {
+        "axis": options.axis,
+        "method": method,
+        "margin": options.margin,
+        "probes": [
+            budget(probe)
+            | {
+                "difference": None if probe.test is None else probe.test.difference.mean,
+                "wins": probe.wins,
+            }
+            for probe in found.probes
+        ],
+        "best": None if found.best is None else budget(found.best),
+        "confirmation": as_json(confirmed),
+    }

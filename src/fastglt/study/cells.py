@@ -1,0 +1,174 @@
+"""Finished runs, one JSON line each, in ``cells.jsonl`` of a study's folder.
+
+A cell is one run of ``find``: its line has the keys of ``find --json``, all settings, what the
+report draws, and provenance. Cells are appended as they finish, by any number of processes, and
+never computed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fastglt import _strict_json
+from fastglt.errors import InputError, OutputPathError
+from fastglt.settings import first_problem
+
+CELLS = "cells.jsonl"
+"""Name of the file in a study's folder."""
+_BLOCK = 1 << 16
+
+Stage = Literal["compare", "search", "confirm"]
+"""What a cell is for: a comparison, or the search or the confirmation of a frontier. Cells of a
+search have no test metrics."""
+
+
+class Cell(BaseModel):
+    """One finished run.
+
+    ``spec`` is what was asked for, all of it but the seed; cells of equal ``settings_hash``
+    differ by their seeds alone. Metrics are shares, ``seconds`` and ``epochs`` are by stage.
+    ``analysis`` is what :func:`fastglt.study.analysis.analyse` found.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    version: Literal[1] = Field(default=1, alias="schema")
+    stage: Stage
+    label: str
+    settings_hash: str
+    spec: dict[str, Any]
+    dataset: str
+    title: str
+    model: str
+    task: str
+    metric: str
+    method: str
+    preset: str
+    seed: int
+    split_seed: int
+    inductive: bool
+    edge_sparsity: float
+    weight_sparsity: float
+    val_dense: float
+    val_ticket: float
+    test_dense: float | None
+    test_ticket: float | None
+    macs_dense: int
+    macs_ticket: int
+    params_dense: int
+    params_ticket: int
+    edges_dense: int
+    edges_ticket: int
+    bytes_dense: int
+    bytes_ticket: int
+    seconds: dict[str, float]
+    epochs: dict[str, float]
+    notes: list[str]
+    history: list[dict[str, Any]] = Field(default_factory=list)
+    analysis: dict[str, Any] = Field(default_factory=dict)
+    provenance: dict[str, Any]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All settings but the seed."""
+        settings: Mapping[str, Any] = self.spec["settings"]
+        return settings
+
+    @property
+    def search_seconds(self) -> float:
+        """Seconds up to the masks: the dense run, a teacher of its own and the search."""
+        return sum(self.seconds[stage] for stage in ("dense", "teacher", "search"))
+
+    @property
+    def search_epochs(self) -> float:
+        """Epochs up to the masks."""
+        return sum(self.epochs[stage] for stage in ("dense", "teacher", "search"))
+
+
+def hash_of(spec: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that tell what was asked for from anything else.
+
+    Args:
+        spec: JSON-able; the order of keys does not matter.
+    """
+    text = _strict_json.dumps(dict(spec), "spec", sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def cells_file(folder: Path) -> Path:
+    """The file of a study's cells; a path that ends in ``.jsonl`` is one itself."""
+    return folder if folder.suffix == ".jsonl" else folder / CELLS
+
+
+def read_cells(folder: Path) -> list[Cell]:
+    """All finished cells, in the order of their lines; none if there is no file.
+
+    A last line without its end, as a full disk leaves it, is left out.
+
+    Raises:
+        InputError: If a line is no cell; the message names it.
+    """
+    path = cells_file(folder)
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    whole, _, _ = text.rpartition(b"\n")
+    lines = enumerate(whole.split(b"\n"), start=1)
+    return [_parsed(line, f"{path}, line {number}") for number, line in lines if line.strip()]
+
+
+def append_cell(folder: Path, cell: Cell) -> None:
+    """Append a cell as one line, whole, whoever else does so at the same time.
+
+    The rest of a line that a full disk cut off is removed first.
+
+    Raises:
+        OutputPathError: If it cannot be written.
+    """
+    path = cells_file(folder)
+    line = _strict_json.dumps(cell.model_dump(mode="json", by_alias=True), "cell") + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"), path.open("ab+") as file:
+            file.truncate(_end_of_whole_lines(file))
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputPathError(f"{str(path)!r} cannot be written: {reason}") from error
+
+
+def _end_of_whole_lines(file: BinaryIO) -> int:
+    """Where the last line that has an end ends."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _parsed(line: bytes, where: str) -> Cell:
+    try:
+        return Cell.model_validate(_strict_json.loads(line))
+    except ValidationError as error:
+        place, problem = first_problem(error)
+        raise InputError(
+            f"{where}: {place}: {problem}" if place else f"{where}: {problem}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not a cell: {error}") from None

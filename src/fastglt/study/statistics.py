@@ -1,0 +1,178 @@
+"""Paired comparisons over seeds. Differences and margins are in points, hundredths of a metric.
+
+The tests are SciPy's. A ticket *wins* at a margin if it is shown not to be worse than what it is
+compared with by as much as the margin (a one-sided paired t-test of non-inferiority); it *loses*
+if it is shown to be worse by more than that; else the comparison is inconclusive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from scipy import optimize, stats
+
+LEVEL = 0.05
+"""Error rate of a verdict."""
+
+
+class Verdict(str, Enum):
+    """What a comparison shows."""
+
+    WINS = "wins"
+    LOSES = "loses"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its two-sided 95 % confidence interval.
+
+    Attributes:
+        num: Number of values.
+        mean: Their mean.
+        low: Lower end of the interval; ``-inf`` of a single value.
+        high: Upper end.
+    """
+
+    num: int
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """What to write after the ±."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A ticket against a reference, over pairs of the same seed and split, in points.
+
+    Attributes:
+        difference: Ticket minus reference.
+        margin: Largest loss that still counts as none.
+        lower_bound: One-sided 95 % lower bound of the mean difference.
+        upper_bound: One-sided 95 % upper bound.
+        p_win: p-value of "worse by at least the margin"; low shows that the ticket wins.
+        p_lose: p-value of "not worse by more than the margin"; low shows that it loses.
+    """
+
+    difference: Interval
+    margin: float
+    lower_bound: float
+    upper_bound: float
+    p_win: float
+    p_lose: float
+
+    def verdict(self, level: float = LEVEL) -> Verdict:
+        """The verdict at an error rate, without correction for other comparisons."""
+        return verdict(self.p_win, self.p_lose, level)
+
+
+def verdict(p_win: float, p_lose: float, level: float = LEVEL) -> Verdict:
+    """What two p-values show, both of which cannot be low."""
+    if p_win < level:
+        return Verdict.WINS
+    return Verdict.LOSES if p_lose < level else Verdict.INCONCLUSIVE
+
+
+def interval(values: Sequence[float], confidence: float = 1 - LEVEL) -> Interval:
+    """Mean and two-sided confidence interval by Student's t.
+
+    Args:
+        values: At least one.
+        confidence: Such as 0.95.
+    """
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(len(values), mean, -math.inf, math.inf)
+    if _is_constant(values):
+        return Interval(len(values), mean, mean, mean)
+    low, high = stats.t.interval(
+        confidence, len(values) - 1, loc=mean, scale=stats.sem(np.asarray(values))
+    )
+    return Interval(len(values), mean, float(low), float(high))
+
+
+def paired_test(differences: Sequence[float], margin: float) -> PairedTest:
+    """Test differences of pairs against ``-margin``, in points.
+
+    Args:
+        differences: Ticket minus reference, one a seed, at least one. A single one shows nothing.
+        margin: At least 0.
+    """
+    difference = interval(differences)
+    if len(differences) < 2:
+        return PairedTest(difference, margin, -math.inf, math.inf, 1.0, 1.0)
+    if _is_constant(differences):
+        return _test_of_constant(difference, margin)
+    values = np.asarray(differences, dtype=np.float64)
+    better = stats.ttest_1samp(values, -margin, alternative="greater")
+    worse = stats.ttest_1samp(values, -margin, alternative="less")
+    return PairedTest(
+        difference,
+        margin,
+        float(better.confidence_interval(1 - LEVEL).low),
+        float(worse.confidence_interval(1 - LEVEL).high),
+        float(better.pvalue),
+        float(worse.pvalue),
+    )
+
+
+def _is_constant(values: Sequence[float]) -> bool:
+    """Whether all are equal but for rounding, which leaves nothing to estimate a spread from."""
+    return max(values) - min(values) <= 1e-9 * max(1.0, *map(abs, values))
+
+
+def _test_of_constant(difference: Interval, margin: float) -> PairedTest:
+    wins, loses = difference.mean > -margin, difference.mean < -margin
+    mean = difference.mean
+    return PairedTest(difference, margin, mean, mean, 0.0 if wins else 1.0, 0.0 if loses else 1.0)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of a family of tests, adjusted by Holm's step-down method.
+
+    Each can be compared with the error rate of the whole family (Holm, Scandinavian Journal of
+    Statistics 6, 1979).
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def look_level(looks: Sequence[int], level: float = LEVEL) -> float:
+    """The error rate of each look at growing data, so that all looks together err at ``level``.
+
+    Pocock's boundary (Biometrika 64, 1977): the same one-sided rate at every look, for statistics
+    that are normal with correlation ``sqrt(n_i / n_j)`` between looks after ``n_i < n_j`` pairs.
+
+    Args:
+        looks: Number of pairs at each look, ascending; declared before the first.
+        level: Error rate of the whole.
+    """
+    if len(looks) == 1:
+        return level
+    counts = np.asarray(looks, dtype=np.float64)
+    correlation = np.sqrt(np.minimum.outer(counts, counts) / np.maximum.outer(counts, counts))
+    joint = stats.multivariate_normal(cov=correlation, seed=0)
+
+    def excess(bound: float) -> float:
+        return float(1 - joint.cdf(np.full(len(looks), bound)) - level)
+
+    bound = optimize.brentq(excess, stats.norm.isf(level), stats.norm.isf(level / len(looks)))
+    return float(stats.norm.sf(bound))
+
+
+def looks_up_to(first: int, last: int) -> tuple[int, ...]:
+    """Number of seeds at each look: ``first``, twice as many, and so on, ``last`` at the end."""
+    return (*range(first, last, first), last)

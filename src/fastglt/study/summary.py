@@ -1,0 +1,239 @@
+"""What a study's cells show: a table of methods for each graph, model and budget."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastglt.study.cells import Cell, hash_of
+from fastglt.study.methods import GUIDANCE
+from fastglt.study.statistics import (
+    LEVEL,
+    Interval,
+    PairedTest,
+    Verdict,
+    holm,
+    interval,
+    paired_test,
+    verdict,
+)
+
+POINTS = 100
+"""Points in a metric of 1."""
+REFERENCE_METHOD = "ugs"
+"""Whose search cost others are divided by."""
+Pair = tuple[int, int]
+"""Seed and seed of the split: what ties the runs of different methods together."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired test with its verdict, corrected for the other rows of the study's tables.
+
+    Attributes:
+        test: The test.
+        verdict: At an error rate of 5 % for all rows together (Holm).
+    """
+
+    test: PairedTest
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method of a table. Metrics are in points; costs are medians over seeds.
+
+    Attributes:
+        label: Name of the method, with what sets it apart in this study.
+        cells: Its cells, one a seed.
+        test: Test metric of the ticket; ``None`` where nothing was tested.
+        versus_dense: Against the dense model.
+        versus_like: Against the dense model that was trained with the same teacher; ``None`` where
+            it was not run, or for that model itself.
+        search_seconds: Up to the masks, the dense run included.
+        search_epochs: Likewise.
+        cost_ratio: Search seconds of UGS, divided by those of this method, seed by seed; above 1
+            is cheaper than UGS.
+    """
+
+    label: str
+    cells: tuple[Cell, ...]
+    test: Interval | None
+    versus_dense: Comparison | None
+    versus_like: Comparison | None
+    search_seconds: float
+    search_epochs: float
+    cost_ratio: float | None
+
+    def median(self, name: str) -> float:
+        """Median over seeds of a figure of the cells, such as ``"macs_ticket"``."""
+        return float(statistics.median(getattr(cell, name) for cell in self.cells))
+
+
+@dataclass(frozen=True)
+class Table:
+    """All methods for one graph, model and budget.
+
+    Attributes:
+        title: Name of the graph.
+        model: Name of the model.
+        metric: What is measured.
+        edge_sparsity: As asked for.
+        weight_sparsity: As asked for.
+        margin: In points.
+        dense: Test metric of the dense model over all its seeds.
+        rows: One a method, in the order of their first cells.
+    """
+
+    title: str
+    model: str
+    metric: str
+    edge_sparsity: float
+    weight_sparsity: float
+    margin: float
+    dense: Interval | None
+    rows: tuple[Row, ...]
+
+    def row(self, label: str) -> Row | None:
+        """The row of that name."""
+        return next((row for row in self.rows if row.label == label), None)
+
+
+def tables(cells: Iterable[Cell], margin: float = 0.5, level: float = LEVEL) -> list[Table]:
+    """Tables of all budgets, in the order in which they first appear.
+
+    Cells of the search for a frontier are left out.
+
+    Args:
+        cells: Cells of a study.
+        margin: Largest loss that still counts as none, in points.
+        level: Error rate of all verdicts of one kind together.
+    """
+    groups = _grouped((cell for cell in cells if cell.stage != "search"), _place)
+    drafts = [_table(group, margin) for group in groups.values()]
+    return _corrected(drafts, level)
+
+
+def common_key(cell: Cell) -> dict[str, Any]:
+    """What all cells of a comparison share: graph, model, and how they are trained densely."""
+    return {name: cell.spec[name] for name in ("dataset", "split", "model_config", "task")}
+
+
+def is_teacher_control(cell: Cell) -> bool:
+    """Whether it is the dense model trained with the teacher, without any pruning."""
+    return cell.method == "dense" and cell.settings["teacher"] != "none"
+
+
+def _place(cell: Cell) -> str:
+    budget = {name: cell.settings[name] for name in ("edge_sparsity", "weight_sparsity")}
+    return hash_of(common_key(cell) | budget)
+
+
+def _grouped(cells: Iterable[Cell], key: Callable[[Cell], str]) -> dict[str, list[Cell]]:
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        groups[key(cell)].append(cell)
+    return dict(groups)
+
+
+def _table(cells: Sequence[Cell], margin: float) -> Table:
+    first = cells[0]
+    by_label = _grouped(cells, lambda cell: cell.label)
+    ugs = next((group for group in by_label.values() if group[0].method == REFERENCE_METHOD), [])
+    like = [cell for cell in cells if is_teacher_control(cell)]
+    rows = tuple(_row(group, like, ugs, margin) for group in by_label.values())
+    dense = {_pair(cell): cell.test_dense for cell in cells if cell.test_dense is not None}
+    return Table(
+        first.title or first.dataset,
+        first.model,
+        first.metric,
+        first.settings["edge_sparsity"],
+        first.settings["weight_sparsity"],
+        margin,
+        interval([POINTS * value for value in dense.values()]) if dense else None,
+        rows,
+    )
+
+
+def _row(cells: Sequence[Cell], like: Sequence[Cell], ugs: Sequence[Cell], margin: float) -> Row:
+    tested = [POINTS * cell.test_ticket for cell in cells if cell.test_ticket is not None]
+    dense = {_pair(cell): cell.test_dense for cell in cells}
+    return Row(
+        cells[0].label,
+        tuple(cells),
+        interval(tested) if tested else None,
+        _compared(cells, dense, margin),
+        _compared(cells, _like_for_like(cells[0], like, dense), margin),
+        statistics.median(cell.search_seconds for cell in cells),
+        statistics.median(cell.search_epochs for cell in cells),
+        _cost_ratio(cells, ugs),
+    )
+
+
+def _pair(cell: Cell) -> Pair:
+    return cell.seed, cell.split_seed
+
+
+def _like_for_like(
+    cell: Cell, like: Sequence[Cell], dense: Mapping[Pair, float | None]
+) -> Mapping[Pair, float | None]:
+    """Test metrics of the dense model under the same teacher as the cell's."""
+    if is_teacher_control(cell):
+        return {}
+    if cell.settings["teacher"] == "none":
+        return dense
+    same = [
+        other
+        for other in like
+        if all(other.settings[name] == cell.settings[name] for name in GUIDANCE)
+    ]
+    return {_pair(other): other.test_ticket for other in same}
+
+
+def _compared(
+    cells: Sequence[Cell], reference: Mapping[Pair, float | None], margin: float
+) -> Comparison | None:
+    differences = []
+    for cell in cells:
+        other = reference.get(_pair(cell))
+        if cell.test_ticket is not None and other is not None:
+            differences.append(POINTS * (cell.test_ticket - other))
+    if not differences:
+        return None
+    test = paired_test(differences, margin)
+    return Comparison(test, test.verdict())
+
+
+def _cost_ratio(cells: Sequence[Cell], ugs: Sequence[Cell]) -> float | None:
+    cost = {_pair(cell): cell.search_seconds for cell in ugs}
+    ratios = [cost[_pair(cell)] / cell.search_seconds for cell in cells if _pair(cell) in cost]
+    return statistics.median(ratios) if ratios else None
+
+
+def _corrected(drafts: Sequence[Table], level: float) -> list[Table]:
+    """The tables with verdicts that hold for all rows of one kind together."""
+    dense = _decided([row.versus_dense for table in drafts for row in table.rows], level)
+    like = _decided([row.versus_like for table in drafts for row in table.rows], level)
+    verdicts = iter(zip(dense, like, strict=True))
+    result = []
+    for table in drafts:
+        rows = []
+        for row in table.rows:
+            versus_dense, versus_like = next(verdicts)
+            rows.append(replace(row, versus_dense=versus_dense, versus_like=versus_like))
+        result.append(replace(table, rows=tuple(rows)))
+    return result
+
+
+def _decided(comparisons: Sequence[Comparison | None], level: float) -> list[Comparison | None]:
+    """The comparisons with verdicts at an error rate for all of them together."""
+    tests = [each.test for each in comparisons if each is not None]
+    p_win = iter(holm([test.p_win for test in tests]))
+    p_lose = iter(holm([test.p_lose for test in tests]))
+    return [
+        None if each is None else Comparison(each.test, verdict(next(p_win), next(p_lose), level))
+        for each in comparisons
+    ]
