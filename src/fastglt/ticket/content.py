@@ -124,7 +124,9 @@ class TicketContent:
 
     @property
     def is_lottery_ticket(self) -> bool:
-        """Whether the weights were retrained from the rewind, not fine-tuned."""
+        """Whether the weights were retrained from those that the search started from."""
+        if self.settings.get("method") == "reinit":
+            return False
         return bool(self.settings.get("recover") == "rewind")
 
     @property

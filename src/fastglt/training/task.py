@@ -32,7 +32,7 @@ from fastglt.gating import (
 ADJACENCY = "csr_adj_t"
 """Where :mod:`fastglt.training.inputs` puts what is kept of a graph between forward passes."""
 Split = Literal["train", "val", "test"]
-LARGE = 200_000
+LARGE = 1_000
 """Above so many edges it pays to sort them for the sake of gated sparse products."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 

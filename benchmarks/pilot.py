@@ -1,0 +1,69 @@
+"""The pilot study: GCN at the published extremes of sparsity, our method beside others.
+
+One axis is pruned at a time, by as much as the publication of FastGLT does for GCN on the three
+Planetoid graphs. Every cell is one run of ``fastglt compare``; finished cells are kept in
+``benchmarks/results/pilot`` and not computed again, so this can be stopped and started at will::
+
+    python benchmarks/pilot.py run --workers 2
+    python benchmarks/pilot.py report --out report.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+STUDY = Path(__file__).parent / "results" / "pilot"
+BUDGETS = (
+    ("cora", 0.0, 0.93),
+    ("citeseer", 0.0, 0.95),
+    ("cora", 0.35, 0.0),
+    ("pubmed", 0.0, 0.99),
+    ("pubmed", 0.4, 0.0),
+)
+"""Graph, edge sparsity and weight sparsity; there is none for the edges of CiteSeer."""
+METHODS = "fastglt,fastglt:paper,one-shot,random,early-bird,dense,ugs"
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compute what is missing, budget by budget."""
+    for dataset, edges, weights in BUDGETS:
+        if args.datasets is not None and dataset not in args.datasets.split(","):
+            continue
+        _fastglt(
+            "compare", "--dataset", dataset, "--model", "gcn", "--methods", args.methods,
+            "--edge-sparsity", str(edges), "--weight-sparsity", str(weights),
+            "--seeds", str(args.seeds), "--out", str(args.study),
+            "--workers", str(args.workers), "--threads", str(args.workers),
+            *(("--root", args.root) if args.root else ()),
+        )  # fmt: skip
+
+
+def report(args: argparse.Namespace) -> None:
+    """Write the report."""
+    _fastglt("report", str(args.study), "--out", str(args.out))
+
+
+def _fastglt(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "fastglt", *arguments], check=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of this program."""
+    top = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    top.add_argument("command", choices=["run", "report"])
+    top.add_argument("--study", type=Path, default=STUDY)
+    top.add_argument("--out", type=Path, default=Path("report.html"))
+    top.add_argument("--root", help="data folder (default: $FASTGLT_DATA, cache, download)")
+    top.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+    top.add_argument("--seeds", type=int, default=5)
+    top.add_argument("--methods", default=METHODS)
+    top.add_argument("--datasets", help="with commas between them; default: all")
+    return top
+
+
+if __name__ == "__main__":
+    arguments = parser().parse_args()
+    {"run": run, "report": report}[arguments.command](arguments)
