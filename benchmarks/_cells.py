@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fastglt.ticket import library_versions
+from fastglt.study.provenance import run_provenance
 
 RESULTS = Path(__file__).parent / "results"
 Key = dict[str, Any]
@@ -51,16 +49,8 @@ def run_missing(
     torch.set_num_threads(args.threads)
     for key in pending(keys, args.out, args.shard):
         result = compute(key)
-        append_cell(args.out, {"key": key, "result": result, "provenance": provenance()})
+        append_cell(args.out, {"key": key, "result": result, "provenance": run_provenance()})
         print(line(key, result), flush=True)
-
-
-def provenance() -> dict[str, Any]:
-    """Commit (with a mark if the tree differs from it), versions, processor, threads, pages."""
-    huge = os.environ.get("THP_MEM_ALLOC_ENABLE", "0") == "1"
-    return {
-        "commit": _commit(), "processor": _processor(), "huge_pages": huge, **library_versions()
-    }  # fmt: skip
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
@@ -87,26 +77,6 @@ def pending(keys: list[Key], path: Path, shard: tuple[int, int] = (0, 1)) -> Ite
     for position, key in enumerate(keys):
         if position % count == index and key not in [cell["key"] for cell in read_cells(path)]:
             yield key
-
-
-def _commit() -> str:
-    git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run(
-        [*git, "rev-parse", "--short=12", "HEAD"], check=True, capture_output=True
-    )
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "--", "../src"], check=True, capture_output=True, text=True
-    )
-    return commit.stdout.decode().strip() + ("+changes" if changed.stdout.strip() else "")
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -33,11 +33,12 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCN
 
 import fastglt
-from _cells import RESULTS, append_cell, names, pending, provenance
+from _cells import RESULTS, append_cell, names, pending
 from fastglt import scores
 from fastglt.gating.csr import csr_messages
 from fastglt.masks import select_top
 from fastglt.search import METHOD_VERSION
+from fastglt.study.provenance import run_provenance
 
 HIDDEN = 64
 SPARSITY = 0.5
@@ -206,7 +207,7 @@ def main(args: argparse.Namespace) -> None:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
             result = fresh.submit(measure, key).result()
         result["load_before"] = load
-        append_cell(args.out, {"key": key, "result": result, "provenance": provenance()})
+        append_cell(args.out, {"key": key, "result": result, "provenance": run_provenance()})
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ from fastglt.training.seeding import seeded
 EPOCHS = 200
 BUDGET = {"edge_sparsity": 0.5, "weight_sparsity": 0.98}
 METHODS = ("dense", "fastglt", "one-shot", "random")
-"""What runs unless ``--methods`` says otherwise; ``compiled`` is ``dense`` under torch.compile."""
+"""What runs unless ``--methods`` says otherwise; ``compiled`` is ``dense`` under torch.compile, any
+other is a method of ``find``, with its preset after a colon."""
 
 
 def all_keys(args: argparse.Namespace) -> list[Key]:
@@ -88,7 +89,10 @@ def run_cell(key: Key, root: str | None) -> Result:
             metrics = train_as_pyg(called, data, seed, epochs)
         else:
             lengths = {"dense_epochs": epochs, "retrain_epochs": epochs}
-            ticket = fastglt.find(model, data, method=method, seed=seed, **BUDGET, **lengths)
+            name, _, preset = method.partition(":")
+            ticket = fastglt.find(
+                model, data, method=name, preset=preset or "default", seed=seed, **BUDGET, **lengths
+            )
             metrics = {
                 name: ticket.metrics[name]
                 for name in ("val_ticket", "test_ticket", "test_dense", "seconds", "epochs")
@@ -150,12 +154,42 @@ def summary(args: argparse.Namespace) -> None:
         timed = [result for result in results.values() if "dense" in result]
         if timed and where[2] != "dense":
             print(_ratio_line(where, timed))
+    _print_search_costs(groups)
     print("\nTickets of label 'now' minus those of other labels, same seed, in points of accuracy")
     for where, results in sorted(groups.items()):
         newest = max((other for other in groups if other[:4] == (*where[:3], "now")), default=None)
         is_ticket = where[2] not in ("dense", "compiled")
         if is_ticket and where[3] != "now" and newest is not None:
             print(_difference_line(where, results, groups[newest]))
+
+
+def _print_search_costs(groups: dict[Where, dict[int, Result]]) -> None:
+    """Search cost of other methods over that of fastglt, from runs that had both in turns."""
+    print("\nSearch cost (up to the masks, the dense run included) over that of fastglt, medians")
+    print(f"{'dataset':9} {'model':5} {'method':12} {'on':>9}  n  seconds = epochs x per epoch")
+    for where, results in sorted(groups.items()):
+        both = [result for result in results.values() if "fastglt" in result]
+        if not both or where[2] in ("fastglt", "dense", "compiled"):
+            continue
+        costs = [
+            (_search_cost(result[where[2]]), _search_cost(result["fastglt"])) for result in both
+        ]
+        seconds, epochs = (
+            statistics.median(its[axis] / own[axis] for its, own in zip(theirs, ours, strict=True))
+            for axis in (0, 1)
+        )
+        dataset, model, method, _, _, machine = where
+        print(f"{dataset:9} {model:5} {method:12} {machine:>9} {len(both):2}  "
+              f"{seconds:7.2f} = {epochs:6.2f} x {seconds / epochs:5.2f}")  # fmt: skip
+
+
+def _search_cost(result: Result) -> tuple[float, float]:
+    """Seconds and epochs of everything up to the masks."""
+    stages = ("dense", "teacher", "search")
+    seconds, epochs = (
+        sum(result[kind][stage] for stage in stages) for kind in ("seconds", "epochs")
+    )
+    return seconds, epochs
 
 
 def _machine(key: Key) -> str:
@@ -199,7 +233,8 @@ def parser() -> argparse.ArgumentParser:
         "--methods",
         type=names,
         default=list(METHODS),
-        help=several(",".join(METHODS)) + "; also compiled",
+        help=several(",".join(METHODS))
+        + "; also compiled, and any method of find, such as ugs or ugs:paper",
     )
     top.add_argument("--repetitions", type=int, default=5, help="one seed each; default: 5")
     top.add_argument("--device", help="such as cuda; default: cpu")

@@ -110,7 +110,7 @@ def gate_gradient(value: Tensor, gate: Tensor, groups: EdgeGroups) -> Tensor:
     (gradient,) = torch.autograd.grad(value, gate, allow_unused=True)
     if gradient is None:
         raise ModelError(_NO_EDGE_GRADIENT)
-    return sum_over_groups(gradient.nan_to_num(0.0, 0.0, 0.0), groups)
+    return sum_over_groups(gradient.contiguous().nan_to_num_(0.0, 0.0, 0.0), groups)
 
 
 def mean_over_groups(edge_values: Tensor, groups: EdgeGroups) -> Tensor:
