@@ -2,9 +2,9 @@
 
 ``fastglt compare`` with method ``ugs:paper`` (200 epochs with soft masks and 200 with fixed ones a
 round, no early stopping, one axis at a time), the source's learning rate, weight decay and L1
-coefficients of each graph for GCN (README of VITA-Group/Unified-LTH-GNN), and its rates a round, 5 %
-of the edges or 20 % of the weights, for as many rounds as the sparsity takes. The accuracies beside
-it are those of the peers' table of ACE-GLT's README. Finished runs are kept in
+coefficients of each graph for GCN (README of VITA-Group/Unified-LTH-GNN), and its rates a round, 5
+% of the edges or 20 % of the weights, for as many rounds as the sparsity takes. The accuracies
+beside it are those of the peers' table of ACE-GLT's README. Finished runs are kept in
 ``benchmarks/results/reproduce`` and not computed again::
 
     python benchmarks/reproduce.py run

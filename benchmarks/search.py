@@ -171,9 +171,8 @@ def _print_search_costs(groups: dict[Where, dict[int, Result]]) -> None:
         both = [result for result in results.values() if "fastglt" in result]
         if not both or where[2] in ("fastglt", "dense", "compiled"):
             continue
-        costs = [
-            (_search_cost(result[where[2]]), _search_cost(result["fastglt"])) for result in both
-        ]
+        theirs = [_search_cost(result[where[2]]) for result in both]
+        ours = [_search_cost(result["fastglt"]) for result in both]
         seconds, epochs = (
             statistics.median(its[axis] / own[axis] for its, own in zip(theirs, ours, strict=True))
             for axis in (0, 1)
