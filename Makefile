@@ -3,6 +3,7 @@
 #   make demo     find a graph lottery ticket on CiteSeer and show what was won
 #   make test     run all tests              PYTEST_ARGS="-k masks"
 #   make lint     ruff, mypy, import-linter
+#   make docs     build the documentation into site/
 #   make clean    remove the environment, caches and the demo's files
 #
 # On Linux the package index's own torch brings gigabytes of CUDA libraries. To take a smaller
@@ -28,7 +29,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARG
 TORCH_INDEX = $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fastglt find $(DEMO_ARGS)
@@ -42,8 +43,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open site/index.html"
+
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf $(VENV) build dist site src/*.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f ticket.safetensors ticket.png result.json
 
@@ -51,6 +56,11 @@ clean:
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the development tools"
 	$(PIP_INSTALL) --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "Installing what builds the documentation"
+	$(PIP_INSTALL) --editable ".[docs]"
 	@touch $@
 
 # torch comes first and alone, so that its build is chosen by TORCH_INDEX_URL and nothing else;

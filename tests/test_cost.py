@@ -20,7 +20,7 @@ from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.utils import to_torch_csr_tensor
 
 from conv_matrix import CONVS, EDGE_DIM, NUM_NODES, WIDTH, call, cases
-from fastglt.cost import count_macs, num_parameters
+from fastglt.cost import count_macs, num_bytes, num_parameters
 from fastglt.gating import keep_edges, prunable_weights
 from fastglt.masks import WeightMask
 from helpers import build, graph, states_equal, tensors_of, with_loops
@@ -285,3 +285,28 @@ def test_a_bare_linear_model_is_counted():
 
 def test_every_conv_has_a_formula():
     assert FORMULAS.keys() == CONVS.keys()
+
+
+def test_bytes_of_a_dense_model_are_those_of_its_parameters():
+    assert num_bytes(nn.Linear(4, 3)) == 15 * 4
+    assert num_bytes(nn.Linear(4, 3).double()) == 15 * 8
+
+
+@pytest.mark.parametrize("kept", [0, 3, 40, 149, 150, 300])
+def test_a_masked_matrix_takes_the_smaller_of_its_two_forms(kept):
+    model = nn.Linear(30, 10, bias=False)
+    keep = torch.zeros(300, dtype=torch.bool)
+    keep[torch.randperm(300)[:kept]] = True
+    keep = keep.view(10, 30)
+    csr = (model.weight.detach() * keep).to_sparse_csr()
+    assert csr.values().numel() == kept
+    indices = csr.col_indices().numel() + csr.crow_indices().numel()
+    assert num_bytes(model, {"weight": keep}) == min(300 * 4, kept * 4 + indices * 4)
+
+
+def test_bytes_of_what_has_no_mask_count_in_full():
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
+    keep = torch.zeros(8, 8, dtype=torch.bool)
+    rest = 8 * 4 + 16 * 4
+    assert num_bytes(model, {"0.weight": keep}) == 9 * 4 + rest
+    assert num_bytes(model) == 64 * 4 + rest

@@ -6,15 +6,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import rankdata
+from scipy.stats import chisquare, rankdata
 
 from fastglt import scores
 from fastglt.masks import EdgeGroups
 from fastglt.scores import (
     degree_product,
+    degree_surroundings,
     influence,
+    inverse_degrees,
     magnitude,
     ranks,
+    sampling_order,
     trained_gate,
     uniform_noise,
     unit_gate,
@@ -147,3 +150,68 @@ def test_trained_gates_drop_by_size_and_regrow_by_gradient_and_degree():
     assert drop.tolist() == [2.0, 1.0, 0.5, 0.0]
     assert not drop.requires_grad
     assert grow.tolist() == [2.0, 1.0, 3.0, 1.0]
+
+
+def _random_groups(num_nodes=40, num_edges=90, seed=0):
+    """Undirected edges with self-loops; the last node has none."""
+    generator = torch.Generator().manual_seed(seed)
+    edge_index = torch.randint(num_nodes, (2, num_edges), generator=generator)
+    both = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+    groups = EdgeGroups.from_edge_index(both, num_nodes + 1)
+    keep = torch.rand(groups.num_groups, generator=generator) < 0.6
+    return groups, keep
+
+
+def _neighbours(groups, keep):
+    found = [[] for _ in range(groups.num_nodes)]
+    for (u, v), kept in zip(groups.ends.t().tolist(), keep.tolist(), strict=True):
+        if kept:
+            found[u].append(v)
+            found[v].append(u)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_degree_surroundings_equal_a_slow_loop(seed):
+    groups, keep = _random_groups(seed=seed)
+    near = _neighbours(groups, keep)
+    node = [
+        sum(len(near[j]) ** -0.5 for j in mine) / len(mine) / len(mine) if mine else 0.0
+        for mine in near
+    ]
+    assert node[-1] == 0.0  # it is isolated
+    expected = [node[u] * node[v] for u, v in groups.ends.t().tolist()]
+    found = degree_surroundings(groups, keep)
+    assert found.tolist() == pytest.approx(expected)
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_inverse_degrees_equal_a_slow_loop_with_a_floor_of_1(seed):
+    groups, keep = _random_groups(seed=seed)
+    inverse = [1 / max(len(mine), 1) for mine in _neighbours(groups, keep)]
+    expected = [inverse[u] + inverse[v] for u, v in groups.ends.t().tolist()]
+    assert inverse_degrees(groups, keep).tolist() == pytest.approx(expected)
+
+
+def test_the_first_of_a_sampling_order_is_drawn_in_proportion_to_the_rate():
+    groups, keep = _random_groups(12, 14)
+    rate = inverse_degrees(groups, torch.ones_like(keep))
+    generator, draws = torch.Generator().manual_seed(0), 4000
+    first = torch.stack([sampling_order(rate, generator).argmax() for _ in range(draws)])
+    observed = torch.bincount(first, minlength=len(rate)).double()
+    expected = draws * rate.double() / rate.double().sum()
+    assert chisquare(observed.numpy(), expected.numpy()).pvalue > 0.01
+    even = torch.full_like(expected, draws / len(rate))
+    assert chisquare(observed.numpy(), even.numpy()).pvalue < 1e-6
+
+
+def test_a_pair_of_draws_is_without_replacement():
+    rate = torch.tensor([4.0, 2.0, 1.0])
+    generator, draws = torch.Generator().manual_seed(1), 4000
+    left_out = torch.stack([sampling_order(rate, generator).argmin() for _ in range(draws)])
+    # P(i last) = sum over orders of the other two of r_j / 7 * r_k / (7 - r_j).
+    shares = [(2 / 7 * 1 / 5 + 1 / 7 * 2 / 6), (4 / 7 * 1 / 3 + 1 / 7 * 4 / 6), 0.0]
+    shares[2] = 4 / 7 * 2 / 3 + 2 / 7 * 4 / 5
+    observed = torch.bincount(left_out, minlength=3).tolist()
+    assert chisquare(observed, [draws * share for share in shares]).pvalue > 0.01

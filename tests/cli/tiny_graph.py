@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 from fastglt import data as datasets
 from fastglt.data import CATALOGUE, LoadedDataset, csbm
 from fastglt.data.loading import split_record
@@ -15,6 +17,11 @@ QUICK = (
     "--hidden=8", "--dense-epochs=6", "--pretrain-epochs=2", "--denoise-steps=25",
     "--retrain-epochs=6",
 )  # fmt: skip
+LEARNING = (
+    "--hidden=16", "--dropout=0", "--lr=0.05", "--dense-epochs=20", "--retrain-epochs=20",
+    "--pretrain-epochs=2", "--denoise-steps=25",
+)  # fmt: skip
+"""Enough of a training for predictions to differ from node to node."""
 
 
 def load(name, *, root=None, split_seed=0, split=None, transforms=None):
@@ -34,6 +41,15 @@ def load(name, *, root=None, split_seed=0, split=None, transforms=None):
         entry.name, replay(data, records), 3, entry.task, f"from {root}", tuple(records),
         title=entry.title,
     )  # fmt: skip
+
+
+def load_with_shuffled_test_labels(*args, **keywords):
+    """The same graph, but for the labels of its test nodes."""
+    dataset = load(*args, **keywords)
+    test = dataset.data.test_mask.nonzero().flatten()
+    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))
+    dataset.data.y[test] = dataset.data.y[test[order]]
+    return dataset
 
 
 MARKER = "TINY_GRAPH_MARKER"

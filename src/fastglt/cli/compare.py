@@ -9,6 +9,7 @@ from typing import Any
 from fastglt.cli.cells import StudyInputs
 from fastglt.cli.config_file import with_config
 from fastglt.cli.options import (
+    CHOSEN_BY_STUDY,
     COMPARE_SPECS,
     CompareOptions,
     FrontierOptions,
@@ -16,9 +17,10 @@ from fastglt.cli.options import (
     validated,
 )
 from fastglt.cli.output import STDOUT, Output, write_json
-from fastglt.cli.study import as_json, check_study, finished, print_tables
+from fastglt.cli.study import Outcome, as_json, check_study, print_tables, run_all
 from fastglt.models import is_own_model
 from fastglt.study.cells import Cell, Stage
+from fastglt.study.jobs import Done
 from fastglt.study.methods import Choice, choices
 from fastglt.study.plan import Plan
 from fastglt.study.statistics import Verdict, looks_up_to
@@ -30,20 +32,20 @@ CONTROLS = ("random", "reinit", "small-dense")
 
 def run(given: Mapping[str, Any]) -> None:
     """Compare search methods over seeds: accuracy, verdicts with a margin, and costs."""
-    values = with_config(given, option_names(*COMPARE_SPECS))
+    known = [name for name in option_names(*COMPARE_SPECS) if name not in CHOSEN_BY_STUDY]
+    values = with_config(given, known)
     options = validated(CompareOptions, values)
     inputs = StudyInputs.of(values)
     chosen = choices(_methods(options, inputs), inputs.settings)
-    last = options.seeds if options.max_seeds is None else max(options.seeds, options.max_seeds)
-    plan = Plan(margin=options.margin, looks=looks_up_to(options.seeds, last))
     check_study(options)
     inputs.check()
-    plan.save(options.out)
+    plan = Plan(margin=options.margin, looks=looks_of(options)).declared(options.out)
     found = sequential_tables(inputs, options, plan, chosen, "compare")
     to_stdout = options.json_file == STDOUT
     if options.json_file is not None:
-        write_json(as_json(found), options.json_file)
-    print_tables(found, Output(sys.stderr if to_stdout else None))
+        write_json(as_json(found.tables), options.json_file)
+    print_tables(found.tables, Output(sys.stderr if to_stdout else None))
+    found.check()
 
 
 def sequential_tables(
@@ -52,33 +54,48 @@ def sequential_tables(
     plan: Plan,
     chosen: Sequence[Choice],
     stage: Stage,
-) -> list[Table]:
-    """Run the methods, those that stay undecided with more seeds at each look of the plan.
+) -> Outcome:
+    """Run the methods, those that stay undecided with more seeds at each look.
 
     Args:
         inputs: What all runs share.
-        options: Folder, first seed, workers.
-        plan: Margin and looks.
+        options: Folder, seeds, workers.
+        plan: Margin and all looks that were declared of the study.
         chosen: The methods.
         stage: What the cells are for.
     """
     cells: list[Cell] = []
-    active, done = list(chosen), 0
-    found: list[Table] = []
-    for look in plan.looks:
-        seeds = range(options.first_seed + done, options.first_seed + look)
-        cells += finished(options, inputs.jobs(stage, active, seeds))
-        found = tables(cells, plan.margin, plan.level)
-        done = look
+    failures: list[Done] = []
+    seen = dict.fromkeys((choice.label for choice in chosen), 0)
+    active, found = list(chosen), list[Table]()
+    for look in looks_of(options):
+        jobs = [
+            job
+            for choice in active
+            for job in inputs.jobs(
+                stage,
+                [choice],
+                range(options.first_seed + seen[choice.label], options.first_seed + look),
+            )
+        ]
+        jobs.sort(key=lambda job: job.seed)  # so that early stops stay balanced
+        seen |= {choice.label: look for choice in active}
+        finished = run_all(options, jobs)
+        cells += finished.cells
+        failures += finished.failures
+        found = tables(cells, plan.margin, plan.looks)
         active = _undecided(chosen, found)
-        if not active:
-            break
-    return found
+    return Outcome(found, failures)
+
+
+def looks_of(options: CompareOptions | FrontierOptions) -> tuple[int, ...]:
+    """Number of seeds at each look that a command asks for."""
+    return looks_up_to(options.seeds, max(options.seeds, options.max_seeds or 0))
 
 
 def _undecided(chosen: Sequence[Choice], found: Sequence[Table]) -> list[Choice]:
     """Methods without a verdict against the dense model, and the dense models beside them."""
-    open_labels = {
+    undecided = {
         row.label
         for table in found
         for row in table.rows
@@ -86,12 +103,12 @@ def _undecided(chosen: Sequence[Choice], found: Sequence[Table]) -> list[Choice]
         and row.versus_dense.verdict is Verdict.INCONCLUSIVE
         and row.cells[0].method != "dense"
     }
-    if not open_labels:
+    if not undecided:
         return []
     return [
         choice
         for choice in chosen
-        if choice.label in open_labels or choice.settings.method == "dense"
+        if choice.label in undecided or choice.settings.method == "dense"
     ]
 
 

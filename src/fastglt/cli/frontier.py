@@ -8,51 +8,55 @@ from typing import Any
 
 from fastglt.cli import formats
 from fastglt.cli.cells import StudyInputs
-from fastglt.cli.compare import sequential_tables
+from fastglt.cli.compare import looks_of, sequential_tables
 from fastglt.cli.config_file import with_config
 from fastglt.cli.options import FRONTIER_SPECS, FrontierOptions, option_names, validated
 from fastglt.cli.output import STDOUT, Output, write_json
-from fastglt.cli.study import StudyError, as_json, check_study, finished, print_tables
+from fastglt.cli.study import Outcome, as_json, check_study, print_tables, run_all
 from fastglt.errors import BudgetError, InputError
 from fastglt.study.frontier import Probe, Search, search
 from fastglt.study.methods import choices
 from fastglt.study.plan import Plan
-from fastglt.study.statistics import looks_up_to
 from fastglt.study.summary import POINTS, Table
 
 SEARCH_SEED = 2**30
 """The first seed of the search; those of the confirmation are lower."""
 CONTROL = "random"
 """What a confirmed sparsity is shown beside, next to the dense model under the same teacher."""
-HEADER = ("edges removed", "weights removed", "validation - dense", "at least", "verdict")
+HEADER = ("edges removed", "weights removed", "validation - dense", "at least", "")
 
 
 def run(given: Mapping[str, Any]) -> None:
     """Find the highest sparsity that still wins: searched on validation, confirmed once on test."""
-    values = with_config(given, option_names(*FRONTIER_SPECS))
+    known = [name for name in option_names(*FRONTIER_SPECS) if name != "seed"]
+    values = with_config(given, known)
     options = validated(FrontierOptions, values)
     _check_budgets(values)
     inputs = StudyInputs.of(values)
     method = str(values.get("method", "fastglt"))
     choices([method], inputs.settings)  # refuses what cannot be used
-    plan = Plan(
-        margin=options.margin,
-        looks=looks_up_to(options.seeds, max(options.seeds, options.max_seeds)),
-    )
+    if options.first_seed + max(options.seeds, options.max_seeds) > SEARCH_SEED:
+        raise InputError(
+            f"first_seed must leave all seeds below {SEARCH_SEED}, from which on they are those of "
+            f"the search (got {options.first_seed})"
+        )
     check_study(options)
     inputs.check()
-    plan.save(options.out)
+    plan = Plan(margin=options.margin, looks=looks_of(options)).declared(options.out)
     found = search(
         options.axis, _Validation(inputs, options, method), options.margin, options.resolution
     )
-    confirmed = [] if found.best is None else _confirm(inputs, options, plan, method, found.best)
+    outcome = Outcome([], [])
+    if found.best is not None:
+        outcome = _confirm(inputs, options, plan, method, found.best)
     if options.json_file is not None:
-        write_json(_json(options, method, found, confirmed), options.json_file)
+        write_json(_json(options, method, found, outcome.tables), options.json_file)
     output = Output(sys.stderr if options.json_file == STDOUT else None)
     output.table(HEADER, [_row(probe) for probe in found.probes], text=(4,))
-    print_tables(confirmed, output)
+    print_tables(outcome.tables, output)
+    outcome.check()
     output.line()
-    output.line(_sentence(method, found, confirmed))
+    output.line(_sentence(method, found, outcome.tables))
 
 
 class _Validation:
@@ -69,18 +73,19 @@ class _Validation:
         }
         (choice, *_) = choices([self._method], given)
         seeds = range(SEARCH_SEED, SEARCH_SEED + self._options.search_seeds)
-        try:
-            cells = finished(self._options, self._inputs.jobs("search", [choice], seeds))
-        except StudyError as error:
-            if all(isinstance(cause, BudgetError) for cause in error.causes):
-                return None
-            raise
+        finished = run_all(self._options, self._inputs.jobs("search", [choice], seeds))
+        if finished.failures and all(
+            isinstance(done.error, BudgetError) for done in finished.failures
+        ):
+            return None
+        Outcome([], finished.failures).check()
+        cells = finished.cells
         return [POINTS * (cell.val_ticket - cell.val_dense) for cell in cells]
 
 
 def _confirm(
     inputs: StudyInputs, options: FrontierOptions, plan: Plan, method: str, best: Probe
-) -> list[Table]:
+) -> Outcome:
     """Read the test set once for the sparsity that was found, with seeds that are new."""
     given = {
         **inputs.settings,
@@ -109,24 +114,24 @@ def _row(probe: Probe) -> tuple[str, ...]:
         *budget,
         f"{test.difference.mean:+.2f}",
         f"{test.lower_bound:+.2f}",
-        test.verdict().value,
+        "passes" if probe.passes else "fails",
     )
 
 
 def _sentence(method: str, found: Search, confirmed: Sequence[Table]) -> str:
     if found.best is None:
-        return f"no sparsity that was tried wins on validation by {method}"
+        return f"no sparsity that was tried passes on validation with {method}"
     budget = (
         f"{100 * found.best.edge_sparsity:g} % of the edges and "
         f"{100 * found.best.weight_sparsity:g} % of the weights"
     )
     row = confirmed[0].rows[0]
     if row.versus_dense is None:
-        return f"{method} wins on validation up to {budget}; there is no test split to confirm it"
+        return f"{method} passes on validation up to {budget}; there is no test split to confirm it"
     verdict = row.versus_dense.verdict.value
     like = "-" if row.versus_like is None else row.versus_like.verdict.value
     return (
-        f"{method} wins on validation up to {budget}; on test, with {len(row.cells)} new seeds: "
+        f"{method} passes on validation up to {budget}; on test, with {len(row.cells)} new seeds: "
         f"{verdict} (like for like: {like})"
     )
 
@@ -145,7 +150,7 @@ def _json(
             budget(probe)
             | {
                 "difference": None if probe.test is None else probe.test.difference.mean,
-                "wins": probe.wins,
+                "passes": probe.passes,
             }
             for probe in found.probes
         ],

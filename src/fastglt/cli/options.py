@@ -200,9 +200,6 @@ class ReportOptions(_Options):
     """What a report is made of."""
 
     out: Path = Field(default=Path("report.html"), description="file for the report")
-    margin: float | None = Field(
-        default=None, ge=0, description="in points; default: that of the study"
-    )
     plots: Path | None = Field(
         default=None, description="folder for all plots as PNG and SVG; default: none"
     )

@@ -27,10 +27,11 @@ def run(study: str, given: Mapping[str, Any]) -> None:
             f"fastglt frontier with --out {study}"
         )
     plan = Plan.load(folder) or Plan()
-    margin = plan.margin if options.margin is None else options.margin
     from fastglt.report.html import write_report
 
     output = Output()
-    written = write_report(cells, options.out, margin=margin, level=plan.level, plots=options.plots)
+    written = write_report(
+        cells, options.out, margin=plan.margin, looks=plan.looks, plots=options.plots
+    )
     for path in written:
         output.line(f"wrote {formats.text(str(path))} ({formats.size(path.stat().st_size)})")

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastglt._atomic import check_writable
@@ -16,7 +17,7 @@ from fastglt.cli.options import StudyOptions
 from fastglt.cli.output import STDOUT, Output
 from fastglt.errors import FastGLTError, OutputPathError
 from fastglt.study.cells import CELLS, Cell
-from fastglt.study.jobs import Done, Job, run_jobs
+from fastglt.study.jobs import Done, Job, Key, run_jobs
 from fastglt.study.statistics import Interval
 from fastglt.study.summary import Comparison, Row, Table
 
@@ -27,42 +28,65 @@ HEADER = (
 
 
 class StudyError(FastGLTError):
-    """Some runs of a study failed; the message says which.
+    """Some runs of a study failed; the message says which."""
 
-    Args:
-        message: What happened.
-        causes: What each of them failed by.
+
+@dataclass(frozen=True)
+class Finished:
+    """Jobs that have ended.
+
+    Attributes:
+        cells: Of those that did not fail, in the order of the jobs.
+        failures: The others.
     """
 
-    def __init__(self, message: str, causes: Sequence[FastGLTError | None]) -> None:
-        super().__init__(message)
-        self.causes = tuple(causes)
+    cells: list[Cell]
+    failures: list[Done]
 
 
-def finished(options: StudyOptions, jobs: Sequence[Job]) -> list[Cell]:
-    """Run what is missing and return the cells of all jobs, in the order of the jobs.
+@dataclass(frozen=True)
+class Outcome:
+    """Tables of what was finished, and what failed."""
 
-    A line on stderr tells of each run as it ends.
+    tables: list[Table]
+    failures: list[Done]
+
+    def check(self) -> None:
+        """Say what failed, after everything else was said.
+
+        Raises:
+            StudyError: If something did.
+        """
+        if not self.failures:
+            return
+        first, *more = self.failures
+        others = f", and {len(more)} more" if more else ""
+        raise StudyError(
+            f"{first.job.label} with seed {first.job.seed}{others} failed: {first.error}"
+        )
+
+
+def run_all(options: StudyOptions, jobs: Sequence[Job]) -> Finished:
+    """Run what is missing; a line on stderr tells of each run as it ends.
 
     Raises:
-        StudyError: If runs failed; the others were finished all the same.
+        InputError: If the workers cannot be started.
+        OutputPathError: If the study cannot be written.
     """
     cores = num_cores()
     workers, threads = options.workers or cores, options.threads or cores
-    cells: dict[Any, Cell] = {}
-    failed: list[Done] = []
+    cells: dict[Key, Cell] = {}
+    failures: list[Done] = []
     start = time.monotonic()
     ended = run_jobs(options.out, jobs, run_job, workers=workers, threads=threads)
     for count, done in enumerate(ended, start=1):
         if done.cell is None:
-            failed.append(done)
+            failures.append(done)
         else:
             cells[done.job.key] = done.cell
         if done.is_new:
             _tell(done, count, len(jobs), time.monotonic() - start)
-    if failed:
-        raise StudyError(_failures(failed), [done.error for done in failed])
-    return [cells[job.key] for job in jobs]
+    return Finished([cells[job.key] for job in jobs if job.key in cells], failures)
 
 
 def check_study(options: StudyOptions) -> None:
@@ -149,12 +173,6 @@ def _scores(cell: Cell) -> str:
         else (cell.test_dense, cell.test_ticket)
     )
     return f"{split} {formats.percent(ticket)}, dense {formats.percent(dense)}"
-
-
-def _failures(failed: Sequence[Done]) -> str:
-    first = failed[0]
-    more = "" if len(failed) == 1 else f", and {len(failed) - 1} more"
-    return f"{first.job.label} with seed {first.job.seed}{more} failed: {first.error}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastglt._atomic import atomic_write
 from fastglt.errors import InputError
+from fastglt.report.style import BLUE, GREEN, PINK, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 FORMATS: Final = (".png", ".pdf", ".svg")
 """File name endings that can be written."""
 
-# Colours of Okabe and Ito, which colour-blind people can tell apart.
-_METRIC, _SWAPPED, _EDGES, _WEIGHTS = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+_METRIC, _SWAPPED = BLUE, VERMILLION
+KINDS: Final = (("edge", GREEN), ("weight", PINK))
+"""What is pruned, with its colour."""
 
 
 def check_plot_path(path: str | os.PathLike[str]) -> None:
@@ -55,8 +57,8 @@ def denoising_plot(history: Sequence[Mapping[str, Any]], metrics: Mapping[str, A
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True)
-    _plot_metric(upper, history, metrics)
-    _plot_masks(lower, history)
+    plot_metric(upper, history, metrics)
+    plot_masks(lower, history)
     for axes in (upper, lower):
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
         axes.grid(alpha=0.3)
@@ -91,9 +93,21 @@ def save_denoising_plot(
         figure.savefig(temporary, format=Path(path).suffix[1:].lower(), dpi=150)
 
 
-def _plot_metric(
-    axes: Axes, history: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]
+def plot_metric(
+    axes: Axes,
+    history: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, Any],
+    *,
+    ink: str = "black",
 ) -> None:
+    """Plot the validation metric by step, with a line for the dense model.
+
+    Args:
+        axes: What to draw on.
+        history: See :func:`denoising_plot`.
+        metrics: See :func:`denoising_plot`.
+        ink: Colour of the line.
+    """
     measured = [
         (event["step"], event["metric"]) for event in history if event["metric"] is not None
     ]
@@ -101,15 +115,16 @@ def _plot_metric(
         axes.plot(*zip(*measured, strict=True), "o-", color=_METRIC, label="pruned, searching")
     dense = metrics.get("val_dense")
     if dense is not None:
-        axes.axhline(dense, color="black", linestyle="--", linewidth=1, label="dense, trained")
+        axes.axhline(dense, color=ink, linestyle="--", linewidth=1, label="dense, trained")
     axes.set_ylabel(f"validation {metrics.get('metric', 'metric')}")
 
 
-def _plot_masks(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+def plot_masks(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+    """Plot the share that is swapped and what is left of the one-shot mask, by step."""
     steps = [event["step"] for event in history]
     shares = [event["share"] for event in history]
     axes.plot(steps, shares, "o-", color=_SWAPPED, label="share swapped")
-    for kind, color in (("edge", _EDGES), ("weight", _WEIGHTS)):
+    for kind, color in KINDS:
         # A mask that prunes nothing agrees with itself; a line at 100 % would say nothing.
         if any(event[f"{kind}_sparsity"] > 0 for event in history):
             overlap = [event[f"{kind}_overlap"] for event in history]

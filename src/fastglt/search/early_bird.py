@@ -42,9 +42,10 @@ class EarlyBird(SearchMethod):
     are pruned, a step of their gates, each with a pass of its own; both count in ``epochs``.
     Weights are drawn by magnitude over all layers (``allocation``) and zeroed, but may grow again;
     edges by their gates, which an ADMM penalty draws towards a pruned graph. The distance of a mask
-    is the largest Hamming distance to its three predecessors, in units of the first that is not 0;
-    weights' and edges' are averaged. The ticket is drawn in the first epoch from the seventh on in
-    which that is below ``mask_distance``, at the latest after ``mask_epochs``.
+    is the largest Hamming distance of each of its parameters to the three masks before, summed, in
+    units of the first that is not 0; weights' and edges' are averaged. The ticket is drawn in the
+    first epoch from the seventh on in which that is below ``mask_distance``, at the latest after
+    ``mask_epochs``.
 
     Deviations: undirected edges have one gate a pair and the same in all layers; the penalty is a
     sum over pairs, with the code's ``1 / num_nodes ** 2``; kept edges are plain, where the source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from fastglt.errors import InputError
-from fastglt.gating import prunable_weights
+from fastglt.gating import initialize_lazy, prunable_weights
 from fastglt.masks import num_removed
 from fastglt.search.base import (
     Narrow,
@@ -67,26 +67,34 @@ class SmallDense(SearchMethod):
     def _width(self, context: SearchContext, narrow: Narrow, budget: int) -> int:
         """The largest width within the budget, at least 1, by doubling and bisection."""
 
-        def fits(width: int) -> bool:
-            return _num_weights(self._build(context, narrow, width), context) <= budget
+        def count(width: int) -> int:
+            return _num_weights(self._build(context, narrow, width), context)
 
-        low, high = 1, 2
-        while fits(high):
-            low, high = high, 2 * high
+        low, high, fewer = 1, 2, count(1)
+        while (more := count(high)) <= budget:
+            if more <= fewer:
+                raise InputError(
+                    f"narrow({high}) must have more prunable weights than narrow({low}) "
+                    f"(got {more:,} and {fewer:,})"
+                )
+            low, high, fewer = high, 2 * high, more
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
+            low, high = (middle, high) if count(middle) <= budget else (low, middle)
         return low
 
     @staticmethod
     def _build(context: SearchContext, narrow: Narrow, width: int) -> nn.Module:
         with seeded(context.settings.seed):
             model = narrow(width)
-        if not isinstance(model, nn.Module):
-            raise InputError(
-                f"narrow({width}) must return a torch.nn.Module (got {type(model).__name__})"
-            )
-        return model.to(context.groups.index.device)
+            if not isinstance(model, nn.Module):
+                raise InputError(
+                    f"narrow({width}) must return a torch.nn.Module (got {type(model).__name__})"
+                )
+            model = model.to(context.groups.index.device)
+            task = context.objective.task
+            initialize_lazy(model, lambda lazy: task.forward(lazy, context.data))
+        return model
 
 
 def _num_weights(model: nn.Module, context: SearchContext) -> int:

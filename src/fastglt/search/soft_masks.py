@@ -18,7 +18,7 @@ from fastglt.training.dropout import fast_dropout
 from fastglt.training.focus import focused
 from fastglt.training.inputs import with_edge_places
 from fastglt.training.known_graph import kept_view
-from fastglt.training.loop import check_finite, predict
+from fastglt.training.loop import check_finite, predict, validation_metric
 from fastglt.training.seeding import seeded
 
 NOISE = 1e-5
@@ -88,9 +88,12 @@ class SoftMasks:
         self._weights = {
             name: nn.Parameter(p.detach().clone()) for name, p in self._products.items()
         }
-        self._masks = {name: self._soft(weight_mask[name]) for name in self._products}
+        self._masks = {
+            name: self._soft(weight_mask[name], p.dtype) for name, p in self._products.items()
+        }
         has_gate = settings.edge_sparsity > 0 and context.groups.num_groups > 0
-        self._gate = self._soft(edge_mask.keep) if has_gate else None
+        self._gate = self._soft(edge_mask.keep, torch.float32) if has_gate else None
+        self._multiply()
         self._optimizer = torch.optim.Adam(
             [*self._trained()], lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
@@ -118,16 +121,16 @@ class SoftMasks:
                 for _ in range(task.num_batches(train)):
                     self._step(train, f"{where} epoch {epoch}")
                 out = predict(task, context.model, val, self._factors(val))
-                metric = task.metric(out, val, "val")
+                metric = validation_metric(task, out, val, f"{where} epoch {epoch}")
                 if metric > best.metric:
                     best, best_epoch = self._scores(metric), epoch
                 if patience and epoch - best_epoch >= patience:
                     break
         return SoftScores(best.edges, best.weights, best.metric, epoch)
 
-    def _soft(self, keep: Tensor) -> nn.Parameter:
+    def _soft(self, keep: Tensor, dtype: torch.dtype) -> nn.Parameter:
         noise = 2 * torch.rand(keep.shape, generator=self._generator) - 1
-        return nn.Parameter(keep * (1 + NOISE * noise.to(keep.device)))
+        return nn.Parameter((keep * (1 + NOISE * noise.to(keep.device))).to(dtype))
 
     def _trained(self) -> list[nn.Parameter]:
         held = {id(parameter) for parameter in self._products.values()}

@@ -17,7 +17,13 @@ from fastglt.search.swap import num_kept_groups
 from fastglt.training.dropout import fast_dropout
 from fastglt.training.focus import focused
 from fastglt.training.known_graph import kept_view
-from fastglt.training.loop import clone_state, make_optimizer, predict, train_step
+from fastglt.training.loop import (
+    clone_state,
+    make_optimizer,
+    predict,
+    train_step,
+    validation_metric,
+)
 from fastglt.training.seeding import seeded
 
 
@@ -74,7 +80,9 @@ class Teddy(SearchMethod):
                     loss = context.objective(task.forward(model, batch), batch)
                     train_step(optimizer, loss, f"{self.name} epoch {epoch}")
                     mask = _project(weights, settings.weight_sparsity, settings.allocation)
-                metric = task.metric(predict(task, model, val), val, "val")
+                metric = validation_metric(
+                    task, predict(task, model, val), val, f"{self.name} epoch {epoch}"
+                )
                 if metric > best[0]:
                     best = (metric, epoch, mask, clone_state(model))
                 context.callback.on_step(self.name, epoch, metric)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 from torch import Tensor
@@ -156,10 +157,12 @@ def sparsities_by_round(settings: Settings) -> list[tuple[float, float]]:
 
 
 def _sparsities(name: str, target: float, rate: float | None, rounds: int) -> list[float]:
-    kept = (1 - target) ** (1 / rounds) if rate is None else 1 - rate
-    reached = [min(target, 1 - kept**number) for number in range(1, rounds + 1)]
     if rate is None:
-        return [*reached[:-1], target]
+        kept = (1 - target) ** (1 / rounds)
+        return [*(1 - kept**number for number in range(1, rounds)), target]
+    # A rate is the decimal that was written: 10 % of 270 are 27, but 1 - 0.9 is less than 0.1.
+    left = 1 - Fraction(str(rate))
+    reached = [min(target, float(1 - left**number)) for number in range(1, rounds + 1)]
     # Compounding is subject to rounding, what was asked for is not.
     if reached[-1] < target - 1e-6:
         raise BudgetError(

@@ -12,6 +12,7 @@ from fastglt.search.base import SearchContext, register
 from fastglt.search.soft_masks import ExtraLoss
 from fastglt.search.ugs import UGS
 from fastglt.search.wasserstein import sinkhorn_distance
+from fastglt.training.tasks import LinkPrediction, MultiLabelNodeClassification
 
 MAX_NODES = 1000
 """Of either side of a distance at most so many nodes are taken, at random, since the cost of it is
@@ -40,6 +41,11 @@ class WDGLT(UGS):
 
     def extra_loss(self, context: SearchContext) -> ExtraLoss:
         """The distance between classes, negated and weighted."""
+        task = context.objective.task
+        if isinstance(task, (MultiLabelNodeClassification, LinkPrediction)):
+            raise InputError(
+                f"method 'wd-glt' tells nodes apart by their one class (got task {task.name!r})"
+            )
         weight, generator = context.settings.wasserstein_weight, context.generator
 
         def loss(out: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def _figures(data: Data, edge_index: Tensor) -> dict[str, Any]:
     classes = isinstance(y, Tensor) and y.shape == (data.num_nodes,) and not y.is_floating_point()
     return {
         "edges": int(edge_index.size(1)),
-        "isolated": int((_degrees(data, edge_index) == 0).sum()),
+        "isolated": int(data.num_nodes) - int(proper.unique().numel()),
         "components": int(count),
         "largest_component": int(torch.from_numpy(component).bincount().max()),
         "homophily": homophily(proper, y) if classes and proper.size(1) else None,

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fastglt import _strict_json
 from fastglt.errors import InputError, OutputPathError
 from fastglt.settings import first_problem
+from fastglt.study.methods import LIKE
 
 CELLS = "cells.jsonl"
 """Name of the file in a study's folder."""
@@ -27,6 +28,12 @@ _BLOCK = 1 << 16
 Stage = Literal["compare", "search", "confirm"]
 """What a cell is for: a comparison, or the search or the confirmation of a frontier. Cells of a
 search have no test metrics."""
+
+
+BUDGET = ("edge_sparsity", "weight_sparsity")
+"""Settings that say how much is to be pruned."""
+STAGES = ("dense", "teacher", "search")
+"""Stages of a run up to the masks."""
 
 
 class Cell(BaseModel):
@@ -75,6 +82,15 @@ class Cell(BaseModel):
     analysis: dict[str, Any] = Field(default_factory=dict)
     provenance: dict[str, Any]
 
+    @model_validator(mode="after")
+    def _check_keys(self) -> Cell:
+        """Refuse a cell without what tables are made of."""
+        _require("spec", self.spec, ("dataset", "split", "model_config", "task", "settings"))
+        _require("spec.settings", self.spec["settings"], (*BUDGET, *LIKE))
+        for name in ("seconds", "epochs"):
+            _require(name, getattr(self, name), STAGES)
+        return self
+
     @property
     def settings(self) -> Mapping[str, Any]:
         """All settings but the seed."""
@@ -84,12 +100,20 @@ class Cell(BaseModel):
     @property
     def search_seconds(self) -> float:
         """Seconds up to the masks: the dense run, a teacher of its own and the search."""
-        return sum(self.seconds[stage] for stage in ("dense", "teacher", "search"))
+        return sum(self.seconds[stage] for stage in STAGES)
 
     @property
     def search_epochs(self) -> float:
         """Epochs up to the masks."""
-        return sum(self.epochs[stage] for stage in ("dense", "teacher", "search"))
+        return sum(self.epochs[stage] for stage in STAGES)
+
+
+def _require(name: str, value: object, keys: Iterable[str]) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be an object (got {type(value).__name__})")
+    for key in keys:
+        if key not in value:
+            raise ValueError(f"{name} must have {key!r}")
 
 
 def hash_of(spec: Mapping[str, Any]) -> str:
@@ -136,7 +160,8 @@ def append_cell(folder: Path, cell: Cell) -> None:
         OutputPathError: If it cannot be written.
     """
     path = cells_file(folder)
-    line = _strict_json.dumps(cell.model_dump(mode="json", by_alias=True), "cell") + "\n"
+    # Not in mode "json", which would write NaN as null.
+    line = _strict_json.dumps(cell.model_dump(by_alias=True), "cell") + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"), path.open("ab+") as file:

@@ -11,16 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fastglt.study.statistics import PairedTest, Verdict, paired_test
+from fastglt.study.statistics import PairedTest, paired_test
 
 EDGES_KEPT, WEIGHTS_KEPT = 0.95, 0.8
 """Shares that a round keeps."""
 DIGITS = 4
-"""Decimals of the sparsities that are tried."""
+"""Significant digits of the shares that are kept."""
 FIRST = 4.0
 """Rounds that are tried first."""
 LAST = 64.0
 """Rounds beyond which nobody looks: 96 % of the edges and all but one of 1.6 million weights."""
+
+RESERVE = 0.5
+"""Share of the margin that a sparsity may lose on validation, on average."""
 
 Axis = Literal["edges", "weights", "joint"]
 Validate = Callable[[float, float], Sequence[float] | None]
@@ -45,9 +48,14 @@ class Probe:
     test: PairedTest | None
 
     @property
-    def wins(self) -> bool:
-        """Whether tickets of this sparsity win on validation."""
-        return self.test is not None and self.test.verdict() is Verdict.WINS
+    def passes(self) -> bool:
+        """Whether the mean difference leaves half of the margin to the confirmation.
+
+        A few seeds on validation cannot show that a ticket wins; that is for the test set to show.
+        """
+        if self.test is None:
+            return False
+        return self.test.difference.mean > -RESERVE * self.test.margin
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Search:
 
     Attributes:
         probes: All sparsities that were tried, in that order.
-        best: The highest that wins on validation; ``None`` if none does.
+        best: The highest that passes; ``None`` if none does.
     """
 
     probes: tuple[Probe, ...]
@@ -65,16 +73,21 @@ class Search:
 
 def sparsities(axis: Axis, rounds: float) -> tuple[float, float]:
     """Edge and weight sparsity after so many rounds; 0 on an axis that is not pruned."""
-    edges = 0.0 if axis == "weights" else round(1 - EDGES_KEPT**rounds, DIGITS)
-    weights = 0.0 if axis == "edges" else round(1 - WEIGHTS_KEPT**rounds, DIGITS)
-    return edges, min(weights, 1 - 10**-DIGITS)
+    edges = 0.0 if axis == "weights" else _sparsity(EDGES_KEPT**rounds)
+    weights = 0.0 if axis == "edges" else _sparsity(WEIGHTS_KEPT**rounds)
+    return edges, weights
+
+
+def _sparsity(kept: float) -> float:
+    """The sparsity that keeps a share, which is rounded to :data:`DIGITS`."""
+    return round(1 - float(f"{kept:.{DIGITS}g}"), 12)
 
 
 def search(axis: Axis, validate: Validate, margin: float, resolution: float) -> Search:
-    """Find the highest sparsity that wins on validation.
+    """Find the highest sparsity that passes on validation.
 
-    Rounds are doubled until a sparsity does not win, then the gap is halved until it is no wider
-    than ``resolution``. This finds one border; where winning is not monotonic in sparsity there may
+    Rounds are doubled until a sparsity does not pass, then the gap is halved until it is no wider
+    than ``resolution``. This finds one border; where passing is not monotonic in sparsity there may
     be others.
 
     Args:
@@ -85,21 +98,21 @@ def search(axis: Axis, validate: Validate, margin: float, resolution: float) -> 
     """
     probes: list[Probe] = []
 
-    def wins(rounds: float) -> bool:
+    def passes(rounds: float) -> bool:
         budget = sparsities(axis, rounds)
         differences = validate(*budget)
         test = None if differences is None else paired_test(differences, margin)
         probes.append(Probe(rounds, *budget, test))
-        return probes[-1].wins
+        return probes[-1].passes
 
     low, high = 0.0, FIRST
-    while wins(high):
+    while passes(high):
         low, high = high, 2 * high
         if high > LAST:
             break
     else:
         while high - low > resolution:
             middle = (low + high) / 2
-            low, high = (middle, high) if wins(middle) else (low, middle)
-    winning = [probe for probe in probes if probe.wins and probe.rounds == low]
+            low, high = (middle, high) if passes(middle) else (low, middle)
+    winning = [probe for probe in probes if probe.passes and probe.rounds == low]
     return Search(tuple(probes), winning[0] if winning else None)

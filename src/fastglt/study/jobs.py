@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fastglt._memory import keep_memory
-from fastglt._processes import num_cores, worker_context
-from fastglt.errors import FastGLTError, InputError
+from fastglt._processes import worker_context
+from fastglt.errors import FastGLTError, InputError, OutputPathError
 from fastglt.study.cells import Cell, Stage, append_cell, hash_of, read_cells
 
 Key = tuple[str, str, int, int]
@@ -96,15 +97,9 @@ def run_jobs(
             yield Done(job, found[job.key], is_new=False)
         else:
             missing.append(job)
-    for done in _ended(missing, run, min(workers, len(missing)), threads):
-        if done.cell is not None:
-            append_cell(folder, done.cell)
-        yield done
-
-
-def default_workers() -> int:
-    """One process a core."""
-    return num_cores()
+    each = max(1, threads // workers)  # whatever is missing, so that a resumed study agrees
+    for done in _ended(missing, run, min(workers, len(missing)), each):
+        yield done if done.cell is None else _stored(folder, done, done.cell)
 
 
 def _ended(jobs: Sequence[Job], run: Run, workers: int, threads: int) -> Iterator[Done]:
@@ -113,13 +108,18 @@ def _ended(jobs: Sequence[Job], run: Run, workers: int, threads: int) -> Iterato
         for job in jobs:
             yield _tried(run, job)
         return
+    # Threads that wait by spinning slow the other workers down.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     context = worker_context("fastglt.api")
-    pool = ProcessPoolExecutor(workers, context, _start, (max(1, threads // workers),))
+    pool = ProcessPoolExecutor(workers, context, _start, (threads,))
     futures: list[Future[Done]] = [pool.submit(_tried, run, job) for job in jobs]
+    left = set(futures)
     try:
         for future in as_completed(futures):
+            left.discard(future)
             yield future.result()
     except BrokenProcessPool as error:
+        yield from (future.result() for future in left if _has_result(future))
         raise InputError(
             "a worker process ended without an answer, as when the machine runs out of memory; "
             "finished cells are kept: go on with the same command, or with fewer --workers"
@@ -128,11 +128,26 @@ def _ended(jobs: Sequence[Job], run: Run, workers: int, threads: int) -> Iterato
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _has_result(future: Future[Done]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
 def _start(threads: int) -> None:
     keep_memory()
     import torch
 
     torch.set_num_threads(threads)
+
+
+def _stored(folder: Path, done: Done, cell: Cell) -> Done:
+    """The job with its cell in the study; failed if a figure of it, such as NaN, has no JSON."""
+    try:
+        append_cell(folder, cell)
+    except OutputPathError:
+        raise
+    except InputError as error:
+        return Done(done.job, None, error)
+    return done
 
 
 def _tried(run: Run, job: Job) -> Done:

@@ -14,6 +14,9 @@ from fastglt.settings import Settings
 GUIDANCE = ("teacher", "teacher_weight", "teacher_temperature")
 """Settings that say how a teacher is listened to."""
 
+LIKE = (*GUIDANCE, "retrain_epochs", "patience", "lr", "weight_decay")
+"""Settings that are the same in a comparison like for like."""
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fastglt import _strict_json
 from fastglt._atomic import atomic_write
 from fastglt.errors import InputError
 from fastglt.settings import first_problem
-from fastglt.study.statistics import LEVEL, look_level
 
 PLAN = "plan.json"
 """Name of the file in a study's folder."""
@@ -29,10 +29,38 @@ class Plan(BaseModel):
     margin: float = Field(default=0.5, ge=0)
     looks: tuple[int, ...] = Field(default=(10,), min_length=1)
 
-    @property
-    def level(self) -> float:
-        """Error rate of each verdict, so that all looks together err at 5 %."""
-        return look_level(self.looks, LEVEL)
+    @field_validator("looks")
+    @classmethod
+    def _check_looks(cls, looks: tuple[int, ...]) -> tuple[int, ...]:
+        if looks[0] < 1 or any(later <= earlier for earlier, later in pairwise(looks)):
+            raise ValueError(f"looks must be positive and ascending (got {looks})")
+        return looks
+
+    def declared(self, folder: Path) -> Plan:
+        """Write the plan into a study's folder, with the looks that were declared there before.
+
+        To look at more seeds than was once planned is to look again, and verdicts allow for it.
+
+        Returns:
+            What was written.
+
+        Raises:
+            InputError: If the study has another margin, which must not be chosen by its results.
+            OutputPathError: If it cannot be written.
+        """
+        before = Plan.load(folder)
+        if before is None:
+            plan = self
+        elif before.margin != self.margin:
+            raise InputError(
+                f"margin must be {before.margin:g}, as declared in {folder} (got {self.margin:g}); "
+                "take another folder for another margin"
+            )
+        else:
+            looks = tuple(sorted({*before.looks, *self.looks}))
+            plan = self.model_copy(update={"looks": looks})
+        plan.save(folder)
+        return plan
 
     def save(self, folder: Path) -> None:
         """Write it into a study's folder, which is made.

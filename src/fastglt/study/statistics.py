@@ -7,6 +7,7 @@ if it is shown to be worse by more than that; else the comparison is inconclusiv
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,14 +72,14 @@ class PairedTest:
 
     def verdict(self, level: float = LEVEL) -> Verdict:
         """The verdict at an error rate, without correction for other comparisons."""
-        return verdict(self.p_win, self.p_lose, level)
+        return verdict(self.p_win < level, self.p_lose < level)
 
 
-def verdict(p_win: float, p_lose: float, level: float = LEVEL) -> Verdict:
-    """What two p-values show, both of which cannot be low."""
-    if p_win < level:
+def verdict(wins: bool, loses: bool) -> Verdict:
+    """What two tests show, which cannot both show something."""
+    if wins:
         return Verdict.WINS
-    return Verdict.LOSES if p_lose < level else Verdict.INCONCLUSIVE
+    return Verdict.LOSES if loses else Verdict.INCONCLUSIVE
 
 
 def interval(values: Sequence[float], confidence: float = 1 - LEVEL) -> Interval:
@@ -126,31 +127,45 @@ def paired_test(differences: Sequence[float], margin: float) -> PairedTest:
 
 def _is_constant(values: Sequence[float]) -> bool:
     """Whether all are equal but for rounding, which leaves nothing to estimate a spread from."""
-    return max(values) - min(values) <= 1e-9 * max(1.0, *map(abs, values))
+    return max(values) - min(values) <= _rounding(*values)
+
+
+def _rounding(*values: float) -> float:
+    """Differences of metrics that are smaller than this are none."""
+    return 1e-9 * max(1.0, *map(abs, values))
 
 
 def _test_of_constant(difference: Interval, margin: float) -> PairedTest:
-    wins, loses = difference.mean > -margin, difference.mean < -margin
     mean = difference.mean
+    excess, rounding = mean + margin, _rounding(mean, margin)
+    wins, loses = excess > rounding, excess < -rounding
     return PairedTest(difference, margin, mean, mean, 0.0 if wins else 1.0, 0.0 if loses else 1.0)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of a family of tests, adjusted by Holm's step-down method.
+def rejected(p_values: Sequence[float], looks: Sequence[int], level: float = LEVEL) -> list[bool]:
+    """Which of a family of tests show something, at an error rate for all of them together.
 
-    Each can be compared with the error rate of the whole family (Holm, Scandinavian Journal of
-    Statistics 6, 1979).
+    Holm's step-down method (Scandinavian Journal of Statistics 6, 1979): of ``m`` tests the
+    smallest p-value is compared with the rate of ``level / m``, the next with that of ``level / (m
+    - 1)`` and so on, up to the first that is not below it. A rate is that of one look, see
+    :func:`look_level`.
+
+    Args:
+        p_values: One a test.
+        looks: Number of pairs at each look, declared before the first.
+        level: Error rate of the family over all looks.
     """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    adjusted = [0.0] * len(p_values)
-    running = 0.0
+    result = [False] * len(p_values)
     for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
-    return adjusted
+        if p_values[index] >= look_level(tuple(looks), level / (len(order) - rank)):
+            break
+        result[index] = True
+    return result
 
 
-def look_level(looks: Sequence[int], level: float = LEVEL) -> float:
+@functools.cache
+def look_level(looks: tuple[int, ...], level: float = LEVEL) -> float:
     """The error rate of each look at growing data, so that all looks together err at ``level``.
 
     Pocock's boundary (Biometrika 64, 1977): the same one-sided rate at every look, for statistics

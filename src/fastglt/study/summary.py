@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastglt.study.cells import Cell, hash_of
-from fastglt.study.methods import GUIDANCE
+from fastglt.study.cells import BUDGET, Cell, hash_of
+from fastglt.study.methods import LIKE
 from fastglt.study.statistics import (
-    LEVEL,
     Interval,
     PairedTest,
     Verdict,
-    holm,
     interval,
     paired_test,
+    rejected,
     verdict,
 )
 
@@ -31,11 +30,11 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired test with its verdict, corrected for the other rows of the study's tables.
+    """A paired test with its verdict, corrected for the other rows of its table.
 
     Attributes:
         test: The test.
-        verdict: At an error rate of 5 % for all rows together (Holm).
+        verdict: At an error rate of 5 % for all rows and looks together (Holm, Pocock).
     """
 
     test: PairedTest
@@ -102,19 +101,22 @@ class Table:
         return next((row for row in self.rows if row.label == label), None)
 
 
-def tables(cells: Iterable[Cell], margin: float = 0.5, level: float = LEVEL) -> list[Table]:
+def tables(cells: Iterable[Cell], margin: float = 0.5, looks: Sequence[int] = (1,)) -> list[Table]:
     """Tables of all budgets, in the order in which they first appear.
 
-    Cells of the search for a frontier are left out.
+    Cells of the search for a frontier are left out. A run that was made both to compare and to
+    confirm counts once. Verdicts are corrected for all rows of their table.
 
     Args:
         cells: Cells of a study.
         margin: Largest loss that still counts as none, in points.
-        level: Error rate of all verdicts of one kind together.
+        looks: Number of seeds at each look at the data, see
+            :func:`fastglt.study.statistics.look_level`; how many matters only if there are several.
     """
-    groups = _grouped((cell for cell in cells if cell.stage != "search"), _place)
-    drafts = [_table(group, margin) for group in groups.values()]
-    return _corrected(drafts, level)
+    tested = (cell for cell in cells if cell.stage != "search")
+    once = {(cell.label, cell.settings_hash, *_pair(cell)): cell for cell in tested}
+    groups = _grouped(once.values(), _place)
+    return [_table(group, margin, looks) for group in groups.values()]
 
 
 def common_key(cell: Cell) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def is_teacher_control(cell: Cell) -> bool:
 
 
 def _place(cell: Cell) -> str:
-    budget = {name: cell.settings[name] for name in ("edge_sparsity", "weight_sparsity")}
+    budget = {name: cell.settings[name] for name in BUDGET}
     return hash_of(common_key(cell) | budget)
 
 
@@ -139,12 +141,12 @@ def _grouped(cells: Iterable[Cell], key: Callable[[Cell], str]) -> dict[str, lis
     return dict(groups)
 
 
-def _table(cells: Sequence[Cell], margin: float) -> Table:
+def _table(cells: Sequence[Cell], margin: float, looks: Sequence[int]) -> Table:
     first = cells[0]
-    by_label = _grouped(cells, lambda cell: cell.label)
+    by_label = _by_label(cells)
     ugs = next((group for group in by_label.values() if group[0].method == REFERENCE_METHOD), [])
     like = [cell for cell in cells if is_teacher_control(cell)]
-    rows = tuple(_row(group, like, ugs, margin) for group in by_label.values())
+    rows = [_row(label, group, like, ugs, margin) for label, group in by_label.items()]
     dense = {_pair(cell): cell.test_dense for cell in cells if cell.test_dense is not None}
     return Table(
         first.title or first.dataset,
@@ -154,15 +156,26 @@ def _table(cells: Sequence[Cell], margin: float) -> Table:
         first.settings["weight_sparsity"],
         margin,
         interval([POINTS * value for value in dense.values()]) if dense else None,
-        rows,
+        _decided(rows, looks),
     )
 
 
-def _row(cells: Sequence[Cell], like: Sequence[Cell], ugs: Sequence[Cell], margin: float) -> Row:
+def _by_label(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each row; those of one label but other settings are a row of their own."""
+    groups: dict[str, list[Cell]] = {}
+    for group in _grouped(cells, lambda cell: f"{cell.settings_hash} {cell.label}").values():
+        label = group[0].label
+        groups[f"{label} [{group[0].settings_hash}]" if label in groups else label] = group
+    return groups
+
+
+def _row(
+    label: str, cells: Sequence[Cell], like: Sequence[Cell], ugs: Sequence[Cell], margin: float
+) -> Row:
     tested = [POINTS * cell.test_ticket for cell in cells if cell.test_ticket is not None]
     dense = {_pair(cell): cell.test_dense for cell in cells}
     return Row(
-        cells[0].label,
+        label,
         tuple(cells),
         interval(tested) if tested else None,
         _compared(cells, dense, margin),
@@ -180,15 +193,13 @@ def _pair(cell: Cell) -> Pair:
 def _like_for_like(
     cell: Cell, like: Sequence[Cell], dense: Mapping[Pair, float | None]
 ) -> Mapping[Pair, float | None]:
-    """Test metrics of the dense model under the same teacher as the cell's."""
+    """Test metrics of the dense model that was trained as the cell's ticket, teacher included."""
     if is_teacher_control(cell):
         return {}
     if cell.settings["teacher"] == "none":
         return dense
     same = [
-        other
-        for other in like
-        if all(other.settings[name] == cell.settings[name] for name in GUIDANCE)
+        other for other in like if all(other.settings[name] == cell.settings[name] for name in LIKE)
     ]
     return {_pair(other): other.test_ticket for other in same}
 
@@ -213,27 +224,23 @@ def _cost_ratio(cells: Sequence[Cell], ugs: Sequence[Cell]) -> float | None:
     return statistics.median(ratios) if ratios else None
 
 
-def _corrected(drafts: Sequence[Table], level: float) -> list[Table]:
-    """The tables with verdicts that hold for all rows of one kind together."""
-    dense = _decided([row.versus_dense for table in drafts for row in table.rows], level)
-    like = _decided([row.versus_like for table in drafts for row in table.rows], level)
-    verdicts = iter(zip(dense, like, strict=True))
-    result = []
-    for table in drafts:
-        rows = []
-        for row in table.rows:
-            versus_dense, versus_like = next(verdicts)
-            rows.append(replace(row, versus_dense=versus_dense, versus_like=versus_like))
-        result.append(replace(table, rows=tuple(rows)))
-    return result
+def _decided(rows: Sequence[Row], looks: Sequence[int]) -> tuple[Row, ...]:
+    """The rows of a table with verdicts that hold for all of one kind together."""
+    dense = _verdicts([row.versus_dense for row in rows], looks)
+    like = _verdicts([row.versus_like for row in rows], looks)
+    return tuple(
+        replace(row, versus_dense=against_dense, versus_like=against_like)
+        for row, against_dense, against_like in zip(rows, dense, like, strict=True)
+    )
 
 
-def _decided(comparisons: Sequence[Comparison | None], level: float) -> list[Comparison | None]:
-    """The comparisons with verdicts at an error rate for all of them together."""
+def _verdicts(
+    comparisons: Sequence[Comparison | None], looks: Sequence[int]
+) -> list[Comparison | None]:
     tests = [each.test for each in comparisons if each is not None]
-    p_win = iter(holm([test.p_win for test in tests]))
-    p_lose = iter(holm([test.p_lose for test in tests]))
+    wins = iter(rejected([test.p_win for test in tests], looks))
+    loses = iter(rejected([test.p_lose for test in tests], looks))
     return [
-        None if each is None else Comparison(each.test, verdict(next(p_win), next(p_lose), level))
+        None if each is None else Comparison(each.test, verdict(next(wins), next(loses)))
         for each in comparisons
     ]

@@ -194,6 +194,21 @@ def predict(task: Task, model: nn.Module, data: Data, gate: Tensor | None = None
     return task.forward(model, data, gate)
 
 
+def validation_metric(task: Task, out: Tensor, data: Data, where: str) -> float:
+    """Metric of predictions on the validation split.
+
+    Raises:
+        InputError: If it is NaN, by which no epoch could be chosen.
+    """
+    metric = task.metric(out, data, "val")
+    if math.isnan(metric):
+        raise InputError(
+            f"{task.metric_name} on the validation split is NaN in {where}, so no epoch can be "
+            "chosen by it; look at the labels of that split, or choose another metric"
+        )
+    return metric
+
+
 def fit(
     model: nn.Module,
     data: Data,
@@ -223,10 +238,11 @@ def fit(
         mask: Weights that must stay 0 if pruned.
         learn_edge_weight: Train one positive factor for each edge of ``data``, from 1 and without
             weight decay. Not with ``val_data``.
-        augment: What becomes of the graph in each training step; not with ``learn_edge_weight``.
+        augment: What becomes of the graph in each training step.
         callback: Is told of every epoch.
 
     Raises:
+        InputError: If the validation metric is NaN.
         NonFiniteLossError: If the loss becomes NaN or infinite.
     """
     callback = callback or Callback()
@@ -254,7 +270,7 @@ def fit(
                 train_step(optimizer, objective(trained(batch), batch), f"{phase} epoch {epoch}")
                 trained.clamp()
             out = trained.predict(val_data)
-            val_metric = task.metric(out, val_data, "val")
+            val_metric = validation_metric(task, out, val_data, f"{phase} epoch {epoch}")
             best.offer(epoch, val_metric, task.loss(out, val_data, "val"), trained)
             callback.on_step(phase, epoch, val_metric)
             if config.patience and epoch - best.epoch >= config.patience:
