@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
+from contexts import Listener
 
 from fastglt.errors import BudgetError, ModelError, NonFiniteLossError, UnknownNameError
 from fastglt.gating import edge_gradient
@@ -17,7 +18,6 @@ from fastglt.search.base import (
 from fastglt.search.presets import resolve_settings
 from fastglt.search.run import GATE_FLOOR, cut, denoise
 from fastglt.settings import EdgeScore
-from fastglt.training.callback import Callback
 from fastglt.training.inputs import with_sparse_inputs
 from fastglt.training.loop import clone_state
 from fastglt.training.task import ADJACENCY
@@ -25,21 +25,6 @@ from fastglt.training.tasks import LinkPrediction, NodeClassification
 from fastglt.training.teacher import Objective
 from helpers import PRUNING_METHODS, TINY, build, graph, states_equal, tensors_of, with_edges
 from training.test_link_prediction import _links
-
-
-class Listener(Callback):
-    def __init__(self):
-        self.phases, self.steps, self.metrics = [], [], []
-
-    def on_phase_start(self, phase, total):
-        self.phases.append((phase, total))
-
-    def on_step(self, phase, step, val_metric):
-        self.steps.append((phase, step))
-        self.metrics.append(val_metric)
-
-    def on_phase_end(self, phase):
-        self.phases.append((phase, "end"))
 
 
 def _context(data=None, model="gcn", pretrained=False, objective=None, **settings):
