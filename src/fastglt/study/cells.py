@@ -89,6 +89,8 @@ class Cell(BaseModel):
         _require("spec.settings", self.spec["settings"], (*BUDGET, *LIKE))
         for name in ("seconds", "epochs"):
             _require(name, getattr(self, name), STAGES)
+        if self.settings_hash != hash_of(self.spec):
+            raise ValueError("settings_hash must be that of spec")
         return self
 
     @property
