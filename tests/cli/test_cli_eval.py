@@ -187,3 +187,10 @@ def test_figures_agree_within_their_tolerance():
     assert Check("val", 0.5, 0.5 + 5e-7, 1e-6).agrees is True
     assert Check("val", 0.5, 0.5 + 5e-6, 1e-6).agrees is False
     assert Check("val", 0.5, None, 1e-6).agrees is None
+
+
+@pytest.mark.parametrize("model", ["gcn", "gat"])
+def test_a_narrower_model_in_place_of_the_searched_one_is_rebuilt(model, find, cli):
+    find(f"--model={model}", "--hidden=32", "--method=small-dense", "--weight-sparsity=0.7")
+    outcome = cli("eval", "ticket.safetensors")
+    assert outcome.code == 0, outcome.err

@@ -159,7 +159,9 @@ def run_job(job: Job) -> Cell:
     )
     is_own = data.data is not None
     ticket.settings["dataset"] = DatasetRecord.of(dataset, own=is_own).model_dump()
-    ticket.settings["model"] = model_record(model_options, dataset).model_dump()
+    ticket.settings["model"] = model_record(
+        model_options, dataset, ticket.metrics.get("width")
+    ).model_dump()
     return Cell(
         stage=job.stage,
         label=job.label,

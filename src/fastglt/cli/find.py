@@ -93,7 +93,9 @@ def _search(inputs: _Inputs, settings: Settings, outputs: FindOptions) -> Ticket
         )
     is_own = inputs.data.data is not None
     ticket.settings["dataset"] = DatasetRecord.of(dataset, own=is_own).model_dump()
-    ticket.settings["model"] = model_record(inputs.model, dataset).model_dump()
+    ticket.settings["model"] = model_record(
+        inputs.model, dataset, ticket.metrics.get("width")
+    ).model_dump()
     return ticket
 
 

@@ -137,13 +137,23 @@ def choose_task(
     return make_task(name, dataset.data, metric=metric, **given)
 
 
-def model_record(options: ModelOptions, dataset: LoadedDataset) -> ModelRecord:
-    """What a ticket remembers of a model: all sizes, or the name of a file without its folder."""
+def model_record(
+    options: ModelOptions, dataset: LoadedDataset, width: int | None = None
+) -> ModelRecord:
+    """What a ticket remembers of a model: all sizes, or the name of a file without its folder.
+
+    Args:
+        options: Those of the model that was searched.
+        dataset: The graph.
+        width: That of the model in its place, if :func:`narrow_model` made another.
+    """
     name = recorded_name(options.model)
     if is_own_model(options.model):
         return ModelRecord(name=name, hidden=options.hidden)
     featureless = dataset.data.num_features == 0
     config = resolve_config(options.model, options, featureless=featureless)
+    if width is not None:
+        config = config.model_copy(update={"hidden": width * (config.heads or 1)})
     return ModelRecord(name=name, **config.model_dump())
 
 
@@ -165,25 +175,20 @@ def build_model(options: ModelOptions, dataset: LoadedDataset, task: Task, seed:
 def narrow_model(
     options: ModelOptions, dataset: LoadedDataset, task: Task
 ) -> Callable[[int], nn.Module] | None:
-    """What makes a named backbone of any width, in channels (of a head); ``None`` of other models.
-
-    In link prediction the embeddings are as wide as the wide model's.
-    """
+    """What makes a named backbone of any width, in channels (of a head); ``None`` of other models."""
     if is_own_model(options.model):
         return None
-    wide = resolve_config(options.model, options, featureless=dataset.data.num_features == 0)
+    featureless = dataset.data.num_features == 0
+    heads = resolve_config(options.model, options, featureless=featureless).heads or 1
 
     def narrow(width: int) -> nn.Module:
-        config = ModelOptions(**{**options.model_dump(), "hidden": width * (wide.heads or 1)})
-        return _build(config, dataset, task, outputs=wide.hidden)
+        return _build(options.model_copy(update={"hidden": width * heads}), dataset, task)
 
     return narrow
 
 
-def _build(
-    options: ModelOptions, dataset: LoadedDataset, task: Task, outputs: int | None = None
-) -> nn.Module:
-    """The model with weights of torch's global random state; ``outputs`` of a link predictor."""
+def _build(options: ModelOptions, dataset: LoadedDataset, task: Task) -> nn.Module:
+    """The model with weights of torch's global random state."""
     from fastglt.models import build_model as build
     from fastglt.models import load_model
 
@@ -201,7 +206,7 @@ def _build(
     return build(
         options.model,
         data.num_features,
-        classes or outputs or config.hidden or LINK_OUTPUTS,
+        classes or config.hidden or LINK_OUTPUTS,
         config,
         num_edge_features=data.num_edge_features,
         num_nodes=data.num_nodes,
