@@ -175,7 +175,7 @@ def build_model(options: ModelOptions, dataset: LoadedDataset, task: Task, seed:
 def narrow_model(
     options: ModelOptions, dataset: LoadedDataset, task: Task
 ) -> Callable[[int], nn.Module] | None:
-    """What makes a named backbone of any width, in channels (of a head); ``None`` of other models."""
+    """What makes a named backbone of a width in channels (of a head); ``None`` of other models."""
     if is_own_model(options.model):
         return None
     featureless = dataset.data.num_features == 0
