@@ -26,7 +26,24 @@ def _fresh(monkeypatch):
 
 @pytest.fixture
 def compare(cli):
-    return lambda *args: cli("compare", "--dataset=cora", "--out=s", *args)
+    return lambda *args: cli("compare", "--dataset=cora", "--out=s", "--weight-sparsity=0.1", *args)
+
+
+def test_a_study_that_prunes_nothing_is_refused(cli, made_up):
+    runs = made_up(lambda *_: 0.0)
+    outcome = cli("compare", "--dataset=cora", "--methods=random")
+    assert outcome.code == 2
+    assert "nothing is to be pruned" in outcome.err
+    assert runs.jobs == []
+
+
+def test_other_seeds_are_another_study(compare, made_up):
+    made_up(lambda *_: 0.0)
+    args = ("--methods=random", "--seeds=2", "--workers=1")
+    assert compare(*args).code == 0
+    outcome = compare(*args, "--first-seed=2")
+    assert outcome.code == 2
+    assert "first_seed must be 0, as declared in s" in outcome.err
 
 
 @pytest.fixture
@@ -51,7 +68,11 @@ def test_a_study_is_stored_printed_and_not_run_again(compare, tmp_path, monkeypa
         (label, seed) for seed in (0, 1) for label in ("fastglt", "random", "dense + teacher")
     ]
     assert all(cell.stage == "compare" and cell.analysis["groups"] for cell in cells)
-    assert json.loads((tmp_path / "s" / "plan.json").read_text()) == {"margin": 0.5, "looks": [2]}
+    assert json.loads((tmp_path / "s" / "plan.json").read_text()) == {
+        "margin": 0.5,
+        "looks": [2],
+        "first_seed": 0,
+    }
     assert first.err.count("\n") == 6
     for label in ("fastglt", "random", "dense + teacher"):
         assert sum(line.startswith(f"{label}  ") for line in first.out.splitlines()) == 1
@@ -127,8 +148,8 @@ def test_a_file_cannot_say_what_the_study_chooses(key, compare, made_up, tmp_pat
 def test_split_seeds(args, splits, cli, made_up, tmp_path):
     made_up(lambda *_: 0.0)
     outcome = cli(
-        "compare", *args, "--methods=random", "--teacher=none", "--seeds=2", "--first-seed=4",
-        "--workers=1", "--out=s",
+        "compare", *args, "--weight-sparsity=0.1", "--methods=random", "--teacher=none",
+        "--seeds=2", "--first-seed=4", "--workers=1", "--out=s",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     assert [cell.split_seed for cell in read_cells(tmp_path / "s")] == splits

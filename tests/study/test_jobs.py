@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import made_up
 import pytest
 
@@ -88,12 +94,40 @@ def test_a_study_that_cannot_be_written_ends_the_run(tmp_path):
         ended(folder, [made_up.job()])
 
 
-def test_a_bug_is_not_taken_for_a_failure(tmp_path):
+def test_whatever_a_model_raises_is_a_failure_with_its_traceback(tmp_path):
     def run(job):
-        raise KeyError("bug")
+        if job.seed == 0:
+            raise KeyError("bug")
+        return made_up.run(job)
 
-    with pytest.raises(KeyError, match="bug"):
-        ended(tmp_path, [made_up.job()], run)
+    first, second = ended(tmp_path, [made_up.job(seed=0), made_up.job(seed=1)], run)
+    assert first.cell is None
+    assert str(first.error).startswith("KeyError: 'bug'\nTraceback")
+    assert second.cell is not None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_no_worker_outlives_a_killed_study(tmp_path):
+    program = Path(__file__).with_name("killed_study.py")
+    study = subprocess.Popen(
+        [sys.executable, str(program), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    workers = [int(study.stdout.readline()) for _ in range(2)]
+    study.kill()
+    study.wait()
+    study.stdout.close()
+    deadline = time.monotonic() + 30
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, workers))
+
+
+def alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def figures(found):

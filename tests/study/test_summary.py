@@ -148,10 +148,15 @@ def test_tables_are_apart_by_graph_model_and_budget():
 
 
 def test_runs_with_other_settings_are_not_further_seeds_of_the_same_row():
-    cells = [made_up.cell(settings={"lr": lr}) for lr in (0.01, 0.02)]
+    cells = [made_up.cell(settings={"alpha": alpha}) for alpha in (0.1, 0.2)]
     (table,) = tables(cells)
     assert [row.versus_dense.test.difference.num for row in table.rows] == [1, 1]
     assert [row.label for row in table.rows] == ["fastglt", f"fastglt [{cells[1].settings_hash}]"]
+
+
+def test_dense_models_that_were_trained_otherwise_have_a_table_of_their_own():
+    found = tables([made_up.cell(settings={"lr": lr}) for lr in (0.01, 0.02)])
+    assert [len(table.rows) for table in found] == [1, 1]
 
 
 def test_a_seed_that_was_run_in_two_stages_counts_once():

@@ -18,8 +18,9 @@ from fastglt.cli.options import (
 )
 from fastglt.cli.output import STDOUT, Output, write_json
 from fastglt.cli.study import Outcome, as_json, check_study, print_tables, run_all
+from fastglt.errors import InputError
 from fastglt.models import is_own_model
-from fastglt.study.cells import Cell, Stage
+from fastglt.study.cells import BUDGET, Cell, Stage
 from fastglt.study.jobs import Done
 from fastglt.study.methods import Choice, choices
 from fastglt.study.plan import Plan
@@ -37,9 +38,11 @@ def run(given: Mapping[str, Any]) -> None:
     options = validated(CompareOptions, values)
     inputs = StudyInputs.of(values)
     chosen = choices(_methods(options, inputs), inputs.settings)
+    if not any(inputs.settings.get(name) for name in BUDGET):
+        raise InputError("nothing is to be pruned: give --edge-sparsity, --weight-sparsity or both")
     check_study(options)
     inputs.check()
-    plan = Plan(margin=options.margin, looks=looks_of(options)).declared(options.out)
+    plan = declared_plan(options)
     found = sequential_tables(inputs, options, plan, chosen, "compare")
     to_stdout = options.json_file == STDOUT
     if options.json_file is not None:
@@ -86,6 +89,12 @@ def sequential_tables(
         found = tables(cells, plan.margin, plan.looks)
         active = _undecided(chosen, found)
     return Outcome(found, failures)
+
+
+def declared_plan(options: CompareOptions | FrontierOptions) -> Plan:
+    """The plan of the study's folder, written down before anything is run."""
+    plan = Plan(margin=options.margin, looks=looks_of(options), first_seed=options.first_seed)
+    return plan.declared(options.out)
 
 
 def looks_of(options: CompareOptions | FrontierOptions) -> tuple[int, ...]:

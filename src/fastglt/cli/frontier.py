@@ -8,7 +8,7 @@ from typing import Any
 
 from fastglt.cli import formats
 from fastglt.cli.cells import StudyInputs
-from fastglt.cli.compare import looks_of, sequential_tables
+from fastglt.cli.compare import declared_plan, sequential_tables
 from fastglt.cli.config_file import with_config
 from fastglt.cli.options import FRONTIER_SPECS, FrontierOptions, option_names, validated
 from fastglt.cli.output import STDOUT, Output, write_json
@@ -42,7 +42,7 @@ def run(given: Mapping[str, Any]) -> None:
         )
     check_study(options)
     inputs.check()
-    plan = Plan(margin=options.margin, looks=looks_of(options)).declared(options.out)
+    plan = declared_plan(options)
     found = search(
         options.axis, _Validation(inputs, options, method), options.margin, options.resolution
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fastglt.report import wording
 from fastglt.report.subjects import Subject, is_control, main_row, rows_in_order
+from fastglt.study.methods import LIKE
 from fastglt.study.statistics import Verdict
 from fastglt.study.summary import Comparison, Row, Table, is_teacher_control
 
@@ -161,10 +162,18 @@ def _controls(table: Table) -> tuple[str, ...]:
 
 
 def _control_rows(table: Table, method: str) -> Sequence[Row]:
+    """The rows of a control; dense models only under the teacher of the table's main row."""
     rows = [row for row in table.rows if row.cells[0].method == method]
-    if method == "dense":
-        return [row for row in rows if is_teacher_control(row.cells[0])]
-    return rows
+    main = main_row(table)
+    if method != "dense" or main is None:
+        return [row for row in rows if method != "dense" or is_teacher_control(row.cells[0])]
+    wanted = main.cells[0].settings
+    return [
+        row
+        for row in rows
+        if is_teacher_control(row.cells[0])
+        and all(row.cells[0].settings[name] == wanted[name] for name in LIKE)
+    ]
 
 
 def _caveat(table: Table, compared: Comparison) -> str:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fastglt import _strict_json
 from fastglt.errors import InputError, OutputPathError
 from fastglt.settings import first_problem
-from fastglt.study.methods import LIKE
+from fastglt.study.methods import DENSE, LIKE
 
 CELLS = "cells.jsonl"
 """Name of the file in a study's folder."""
@@ -86,7 +86,7 @@ class Cell(BaseModel):
     def _check_keys(self) -> Cell:
         """Refuse a cell without what tables are made of."""
         _require("spec", self.spec, ("dataset", "split", "model_config", "task", "settings"))
-        _require("spec.settings", self.spec["settings"], (*BUDGET, *LIKE))
+        _require("spec.settings", self.spec["settings"], (*BUDGET, *LIKE, *DENSE))
         for name in ("seconds", "epochs"):
             _require(name, getattr(self, name), STAGES)
         if self.settings_hash != hash_of(self.spec):

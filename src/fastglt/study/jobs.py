@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 from fastglt._memory import keep_memory
 from fastglt._processes import worker_context
 from fastglt.errors import FastGLTError, InputError, OutputPathError
 from fastglt.study.cells import Cell, Stage, append_cell, hash_of, read_cells
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess as ParentProcess
 
 Key = tuple[str, str, int, int]
 """Stage, settings hash, seed and seed of the split: one cell of a study."""
@@ -133,10 +139,19 @@ def _has_result(future: Future[Done]) -> bool:
 
 
 def _start(threads: int) -> None:
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_end_with, args=(parent,), daemon=True).start()
     keep_memory()
     import torch
 
     torch.set_num_threads(threads)
+
+
+def _end_with(parent: ParentProcess) -> None:
+    """A killed study leaves no worker behind, whose result nobody would store."""
+    parent.join()
+    os._exit(1)
 
 
 def _stored(folder: Path, done: Done, cell: Cell) -> Done:
@@ -155,3 +170,6 @@ def _tried(run: Run, job: Job) -> Done:
         return Done(job, run(job))
     except FastGLTError as error:
         return Done(job, None, error)
+    except Exception as error:  # noqa: BLE001  (the user's model may raise anything)
+        text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+        return Done(job, None, FastGLTError(text))

@@ -17,6 +17,9 @@ GUIDANCE = ("teacher", "teacher_weight", "teacher_temperature")
 LIKE = (*GUIDANCE, "retrain_epochs", "patience", "lr", "weight_decay")
 """Settings that are the same in a comparison like for like."""
 
+DENSE = ("dense_epochs", "lr", "weight_decay")
+"""Settings that a dense model is trained by, whatever the method and its preset."""
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -135,8 +135,14 @@ def _rounding(*values: float) -> float:
     return 1e-9 * max(1.0, *map(abs, values))
 
 
+FEWEST = 5
+"""So many differences must be equal for that to say more than that metrics are coarse."""
+
+
 def _test_of_constant(difference: Interval, margin: float) -> PairedTest:
     mean = difference.mean
+    if difference.num < FEWEST:
+        return PairedTest(difference, margin, mean, mean, 1.0, 1.0)
     excess, rounding = mean + margin, _rounding(mean, margin)
     wins, loses = excess > rounding, excess < -rounding
     return PairedTest(difference, margin, mean, mean, 0.0 if wins else 1.0, 0.0 if loses else 1.0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastglt.study.cells import BUDGET, Cell, hash_of
-from fastglt.study.methods import LIKE
+from fastglt.study.methods import DENSE, LIKE
 from fastglt.study.statistics import (
     Interval,
     PairedTest,
@@ -55,7 +55,8 @@ class Row:
         search_seconds: Up to the masks, the dense run included.
         search_epochs: Likewise.
         cost_ratio: Search seconds of UGS, divided by those of this method, seed by seed; above 1
-            is cheaper than UGS.
+            is cheaper than UGS. Only runs of the same code, processor and number of threads are
+            compared; how busy the machine was is not known.
     """
 
     label: str
@@ -120,8 +121,9 @@ def tables(cells: Iterable[Cell], margin: float = 0.5, looks: Sequence[int] = (1
 
 
 def common_key(cell: Cell) -> dict[str, Any]:
-    """What all cells of a comparison share: graph, model, and how they are trained densely."""
-    return {name: cell.spec[name] for name in ("dataset", "split", "model_config", "task")}
+    """What all cells of a comparison share: graph, model, and how it is trained densely."""
+    shared = {name: cell.spec[name] for name in ("dataset", "split", "model_config", "task")}
+    return shared | {name: cell.settings[name] for name in DENSE}
 
 
 def is_teacher_control(cell: Cell) -> bool:
@@ -144,7 +146,7 @@ def _grouped(cells: Iterable[Cell], key: Callable[[Cell], str]) -> dict[str, lis
 def _table(cells: Sequence[Cell], margin: float, looks: Sequence[int]) -> Table:
     first = cells[0]
     by_label = _by_label(cells)
-    ugs = next((group for group in by_label.values() if group[0].method == REFERENCE_METHOD), [])
+    ugs = by_label.get(REFERENCE_METHOD, [])
     like = [cell for cell in cells if is_teacher_control(cell)]
     rows = [_row(label, group, like, ugs, margin) for label, group in by_label.items()]
     dense = {_pair(cell): cell.test_dense for cell in cells if cell.test_dense is not None}
@@ -197,7 +199,8 @@ def _like_for_like(
     if is_teacher_control(cell):
         return {}
     if cell.settings["teacher"] == "none":
-        return dense
+        as_long = cell.settings["dense_epochs"] == cell.settings["retrain_epochs"]
+        return dense if as_long else {}
     same = [
         other for other in like if all(other.settings[name] == cell.settings[name] for name in LIKE)
     ]
@@ -219,9 +222,17 @@ def _compared(
 
 
 def _cost_ratio(cells: Sequence[Cell], ugs: Sequence[Cell]) -> float | None:
-    cost = {_pair(cell): cell.search_seconds for cell in ugs}
-    ratios = [cost[_pair(cell)] / cell.search_seconds for cell in cells if _pair(cell) in cost]
+    cost = {_circumstances(cell): cell.search_seconds for cell in ugs}
+    ratios = [
+        cost[key] / cell.search_seconds for cell in cells if (key := _circumstances(cell)) in cost
+    ]
     return statistics.median(ratios) if ratios else None
+
+
+def _circumstances(cell: Cell) -> tuple[Any, ...]:
+    """What must be the same for seconds to be compared."""
+    known = (cell.provenance.get(name) for name in ("commit", "processor", "threads"))
+    return (*_pair(cell), *known)
 
 
 def _decided(rows: Sequence[Row], looks: Sequence[int]) -> tuple[Row, ...]:
