@@ -125,13 +125,9 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
         [sys.executable, str(script)], check=False, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1
-    assert (
-        done.stderr.strip()
-        .splitlines()[-1]
-        .startswith(
-            "fastglt.errors.InputError: the workers could not be started: a script must call"
-        )
-    )
+    # Python's resource tracker may have the last word, on what the dead workers left.
+    told = "fastglt.errors.InputError: the workers could not be started: a script must call"
+    assert any(line.startswith(told) for line in done.stderr.splitlines())
 
 
 def test_no_seeds_no_tickets():
