@@ -14,6 +14,7 @@ from fastglt.cli.options import FRONTIER_SPECS, FrontierOptions, option_names, v
 from fastglt.cli.output import STDOUT, Output, write_json
 from fastglt.cli.study import Outcome, as_json, check_study, print_tables, run_all
 from fastglt.errors import BudgetError, InputError
+from fastglt.study.cells import BUDGET
 from fastglt.study.frontier import Probe, Search, search
 from fastglt.study.methods import choices
 from fastglt.study.plan import Plan
@@ -79,8 +80,7 @@ class _Validation:
         ):
             return None
         Outcome([], finished.failures).check()
-        cells = finished.cells
-        return [POINTS * (cell.val_ticket - cell.val_dense) for cell in cells]
+        return [POINTS * (cell.val_ticket - cell.val_dense) for cell in finished.cells]
 
 
 def _confirm(
@@ -97,7 +97,7 @@ def _confirm(
 
 
 def _check_budgets(values: Mapping[str, Any]) -> None:
-    for name in ("edge_sparsity", "weight_sparsity"):
+    for name in BUDGET:
         if values.get(name):
             raise InputError(
                 f"{name} is what frontier looks for; leave it out, and choose what is pruned by "

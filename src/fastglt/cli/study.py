@@ -1,4 +1,4 @@
-"""What the commands that run studies share: running, printing, the plan of a study."""
+"""What the commands that run studies share: running cells, and printing tables."""
 
 from __future__ import annotations
 

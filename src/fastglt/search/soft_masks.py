@@ -77,7 +77,7 @@ class SoftMasks:
         clamp_gates: bool = False,
     ) -> None:
         self._context, self._extra_loss, self._clamp = context, extra_loss, clamp_gates
-        self._edge_mask, self._weight_mask = edge_mask, weight_mask
+        self._weight_mask = weight_mask
         settings, model = context.settings, context.model
         self._seed = round_seed
         self._generator = torch.Generator().manual_seed(round_seed)
@@ -95,7 +95,7 @@ class SoftMasks:
         self._gate = self._soft(edge_mask.keep, torch.float32) if has_gate else None
         self._multiply()
         self._optimizer = torch.optim.Adam(
-            [*self._trained()], lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+            self._trained(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         data = context.data if self._gate is None else with_edge_places(context.data)
         self._data = kept_view(data, edge_mask.edges)
