@@ -76,6 +76,18 @@ def test_finds_the_border_and_confirms_it_with_new_seeds(beyond, frontier, made_
     )
 
 
+def test_the_same_seeds_do_not_confirm_a_second_sparsity(frontier, made_up):
+    made_up(border_at(0.5))
+    assert frontier("--resolution=4").code == 0
+    runs = made_up(border_at(0.5))
+    outcome = frontier("--resolution=0.5")
+    assert outcome.code == 2
+    assert "to choose by the test set" in outcome.err
+    assert {job.stage for job in runs.jobs} == {"search"}
+    assert frontier("--resolution=0.5", "--alpha=0.2").code == 0, "another question"
+    assert frontier("--resolution=0.5", "--out=t", "--first-seed=4").code == 0
+
+
 def test_nothing_is_tested_where_nothing_passes(frontier, made_up):
     runs = made_up(border_at(-1))
     outcome = frontier("--json=-")

@@ -54,7 +54,7 @@ def test_without_a_plan(cli, written, tmp_path):
     cells(tmp_path / "one.jsonl")
     assert cli("report", "one.jsonl", "--out=r.html").code == 0
     ((_, out, margin, looks, plots),) = written
-    assert (out.name, margin, looks, plots) == ("r.html", 0.5, (10,), None)
+    assert (out.name, margin, looks, plots) == ("r.html", 0.5, None, None)
 
 
 @pytest.mark.parametrize(

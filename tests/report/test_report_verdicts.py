@@ -6,7 +6,7 @@ import pytest
 from sample_cells import cell, study
 
 from fastglt.report.provenance import settings
-from fastglt.report.subjects import main_table, rows_in_order, subjects
+from fastglt.report.subjects import main_row, main_table, rows_in_order, subjects
 from fastglt.report.verdicts import finding
 from fastglt.study.cells import hash_of
 from fastglt.study.statistics import Verdict
@@ -85,6 +85,32 @@ def test_the_details_are_of_the_sparsest_budget_that_wins():
     (subject,) = subjects(cells, 0.5)
     assert main_table(subject.tables).weight_sparsity == 0.95
     assert "95 % of weights removed wins" in found(cells).headline
+
+
+def test_a_budget_that_wins_only_because_many_were_tried_is_not_the_headline():
+    clear, close = runs("fastglt", -0.5, weight_sparsity=0.9), []
+    for each, loss in zip(
+        runs("fastglt", 0.0, weight_sparsity=0.95),
+        (-0.7, 0.8, -0.6, 0.7, -0.5, 0.8, -0.6, 0.7, -0.7, 0.6),
+        strict=True,
+    ):
+        close.append(each.model_copy(update={"test_ticket": each.test_dense - loss / 100}))
+    (subject,) = subjects([*clear, *close], 0.5)
+    sparsest = subject.tables[-1]
+    assert main_row(sparsest).versus_dense.verdict is Verdict.WINS
+    assert main_table(subject.tables) is sparsest
+    (subject,) = subjects(
+        [*clear, *close, *runs("fastglt", 5.0, weight_sparsity=0.97),
+         *runs("fastglt", 5.0, weight_sparsity=0.98)], 0.5,
+    )  # fmt: skip
+    assert main_table(subject.tables).weight_sparsity == 0.9
+
+
+def test_an_unfinished_study_has_no_verdict():
+    (subject,) = subjects(runs("fastglt", -5.0, seeds=4), 0.5, looks=(10,))
+    result = finding(subject, main_table(subject.tables))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "This study is not finished" in result.sentences[0]
 
 
 def test_subjects_and_rows_do_not_depend_on_the_order_of_cells():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fastglt.study.statistics import rejected, verdict
+from fastglt.study.statistics import Verdict, rejected, verdict
 from fastglt.study.summary import is_teacher_control, tables
 
 DENSE = (0.80, 0.82, 0.81)
@@ -151,12 +151,27 @@ def test_runs_with_other_settings_are_not_further_seeds_of_the_same_row():
     cells = [made_up.cell(settings={"alpha": alpha}) for alpha in (0.1, 0.2)]
     (table,) = tables(cells)
     assert [row.versus_dense.test.difference.num for row in table.rows] == [1, 1]
-    assert [row.label for row in table.rows] == ["fastglt", f"fastglt [{cells[1].settings_hash}]"]
+    assert [row.label for row in table.rows] == ["fastglt [alpha 0.1]", "fastglt [alpha 0.2]"]
 
 
 def test_dense_models_that_were_trained_otherwise_have_a_table_of_their_own():
     found = tables([made_up.cell(settings={"lr": lr}) for lr in (0.01, 0.02)])
     assert [len(table.rows) for table in found] == [1, 1]
+    assert [table.title for table in found] == ["Cora [lr 0.01]", "Cora [lr 0.02]"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "looks", "is_due"),
+    [(3, None, True), (3, (3,), True), (3, (2, 3), True), (3, (10,), False), (3, (2, 4), False)],
+)
+def test_nothing_is_decided_at_a_number_of_seeds_that_was_not_declared(seeds, looks, is_due):
+    losses = [-2 + 0.01 * seed for seed in range(seeds)]
+    cells = method_cells("ugs", losses, dense=DENSE[:seeds], settings={"teacher": "none"})
+    (table,) = tables(cells, 0.5, looks)
+    compared = table.rows[0].versus_dense
+    assert table.looks == looks
+    assert compared.is_due is is_due
+    assert compared.verdict is (Verdict.WINS if is_due else Verdict.INCONCLUSIVE)
 
 
 def test_a_seed_that_was_run_in_two_stages_counts_once():

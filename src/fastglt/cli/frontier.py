@@ -14,7 +14,7 @@ from fastglt.cli.options import FRONTIER_SPECS, FrontierOptions, option_names, v
 from fastglt.cli.output import STDOUT, Output, write_json
 from fastglt.cli.study import Outcome, as_json, check_study, print_tables, run_all
 from fastglt.errors import BudgetError, InputError
-from fastglt.study.cells import BUDGET
+from fastglt.study.cells import BUDGET, read_cells
 from fastglt.study.frontier import Probe, Search, search
 from fastglt.study.methods import choices
 from fastglt.study.plan import Plan
@@ -86,14 +86,47 @@ class _Validation:
 def _confirm(
     inputs: StudyInputs, options: FrontierOptions, plan: Plan, method: str, best: Probe
 ) -> Outcome:
-    """Read the test set once for the sparsity that was found, with seeds that are new."""
+    """Read the test set once for the sparsity that was found, with seeds that are new.
+
+    Raises:
+        InputError: If these seeds have confirmed another sparsity before.
+    """
     given = {
         **inputs.settings,
         "edge_sparsity": best.edge_sparsity,
         "weight_sparsity": best.weight_sparsity,
     }
     names = [method] if method == CONTROL else [method, CONTROL]
-    return sequential_tables(inputs, options, plan, choices(names, given), "confirm")
+    chosen = choices(names, given)
+    (job,) = inputs.jobs("confirm", chosen[:1], [options.first_seed])
+    for cell in read_cells(options.out):
+        if cell.stage == "confirm" and _is_second_look(job.spec, cell.spec):
+            raise InputError(
+                f"{formats.text(str(options.out))} has confirmed {_budget(cell.settings)} before, "
+                f"and validation now points to {_budget(given)}; to confirm that on the same seeds "
+                "would be to choose by the test set. Give another folder and a --first-seed above "
+                "those"
+            )
+    return sequential_tables(inputs, options, plan, chosen, "confirm")
+
+
+def _is_second_look(spec: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether two runs differ in how much they prune of the same axis, and in nothing else."""
+
+    def parts(whole: Mapping[str, Any]) -> tuple[list[float], dict[str, Any]]:
+        others = {name: value for name, value in whole["settings"].items() if name not in BUDGET}
+        return [whole["settings"][name] for name in BUDGET], {**whole, "settings": others}
+
+    (budget, others), (budget_before, others_before) = parts(spec), parts(before)
+    axis, axis_before = [value > 0 for value in budget], [value > 0 for value in budget_before]
+    return others == others_before and axis == axis_before and budget != budget_before
+
+
+def _budget(settings: Mapping[str, Any]) -> str:
+    return (
+        f"{100 * settings['edge_sparsity']:g} % of the edges and "
+        f"{100 * settings['weight_sparsity']:g} % of the weights"
+    )
 
 
 def _check_budgets(values: Mapping[str, Any]) -> None:
@@ -121,10 +154,7 @@ def _row(probe: Probe) -> tuple[str, ...]:
 def _sentence(method: str, found: Search, confirmed: Sequence[Table]) -> str:
     if found.best is None:
         return f"no sparsity that was tried passes on validation with {method}"
-    budget = (
-        f"{100 * found.best.edge_sparsity:g} % of the edges and "
-        f"{100 * found.best.weight_sparsity:g} % of the weights"
-    )
+    budget = _budget(vars(found.best))
     row = confirmed[0].rows[0]
     if row.versus_dense is None:
         return f"{method} passes on validation up to {budget}; there is no test split to confirm it"

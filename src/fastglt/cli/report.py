@@ -26,12 +26,16 @@ def run(study: str, given: Mapping[str, Any]) -> None:
             f"there are no finished runs in {str(cells_file(folder))!r}; run fastglt compare or "
             f"fastglt frontier with --out {study}"
         )
-    plan = Plan.load(folder) or Plan()
+    plan = Plan.load(folder)
     from fastglt.report.html import write_report
 
     output = Output()
     written = write_report(
-        cells, options.out, margin=plan.margin, looks=plan.looks, plots=options.plots
+        cells,
+        options.out,
+        margin=Plan().margin if plan is None else plan.margin,
+        looks=None if plan is None else plan.looks,
+        plots=options.plots,
     )
     for path in written:
         output.line(f"wrote {formats.text(str(path))} ({formats.size(path.stat().st_size)})")

@@ -194,7 +194,9 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _verdict(comparison: Comparison | None) -> str:
-    return "-" if comparison is None else comparison.verdict.value
+    if comparison is None:
+        return "-"
+    return comparison.verdict.value if comparison.is_due else "not finished"
 
 
 def _mean(interval: Interval) -> str:
@@ -227,6 +229,7 @@ def _comparison_json(comparison: Comparison | None) -> dict[str, Any] | None:
         "p_win": test.p_win,
         "p_lose": test.p_lose,
         "verdict": comparison.verdict.value,
+        "is_due": comparison.is_due,
     }
 
 

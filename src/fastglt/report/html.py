@@ -40,7 +40,7 @@ def write_report(
     out: Path,
     *,
     margin: float = 0.5,
-    looks: Sequence[int] = (1,),
+    looks: Sequence[int] | None = None,
     plots: Path | None = None,
 ) -> list[Path]:
     """Write the report of a study's cells.
@@ -74,7 +74,7 @@ def make_report(
     cells: Sequence[Cell],
     *,
     margin: float = 0.5,
-    looks: Sequence[int] = (1,),
+    looks: Sequence[int] | None = None,
     files: bool = False,
 ) -> Report:
     """Make the report of a study's cells without writing it.
@@ -100,7 +100,7 @@ def make_report(
         "title": _title(views),
         "subjects": views,
         "margin": f"{margin:g}",
-        "num_looks": len(looks),
+        "num_looks": len(looks or (1,)),
         "num_cells": len(ordered),
         "has_ugs": any(cell.method == "ugs" for cell in ordered),
         "provenance": provenance(ordered),

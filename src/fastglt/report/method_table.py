@@ -14,12 +14,15 @@ from fastglt.study.summary import Comparison, Row, Table
 
 @dataclass(frozen=True)
 class Against:
-    """A comparison, as text; ``verdict`` is empty where there is none."""
+    """A comparison, as text; ``verdict`` is empty where there is none.
+
+    ``reservation`` says why the verdict is not what the interval alone would make it.
+    """
 
     difference: str = wording.NOTHING
     bounds: str = ""
     verdict: str = ""
-    is_corrected: bool = False
+    reservation: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,14 @@ def _against(compared: Comparison | None) -> Against:
         if math.isfinite(test.difference.half_width)
         else "one run: no interval",
         compared.verdict.value,
-        is_corrected=compared.verdict is not test.verdict(),
+        _reservation(compared),
     )
+
+
+def _reservation(compared: Comparison) -> str:
+    if not compared.is_due:
+        return "not finished"
+    return "" if compared.verdict is compared.test.verdict() else "after correction"
 
 
 def _share(part: float, whole: float) -> str:

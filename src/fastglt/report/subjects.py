@@ -7,9 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fastglt.search import METHODS
-from fastglt.study.cells import Cell, hash_of
-from fastglt.study.statistics import Verdict
-from fastglt.study.summary import Row, Table, common_key, is_teacher_control, tables
+from fastglt.study.cells import Cell
+from fastglt.study.statistics import Verdict, rejected
+from fastglt.study.summary import (
+    Row,
+    Table,
+    is_teacher_control,
+    subject_key,
+    subject_titles,
+    tables,
+)
 
 MAIN_METHOD = "fastglt"
 
@@ -54,14 +61,16 @@ class Subject:
         for table in self.tables:
             for row in table.rows:
                 found[row.label] = (*found.get(row.label, ()), *row.cells)
-        tested = set(found)
+        tested = {cell.label for cells in found.values() for cell in cells}
         for cell in self.cells:
             if cell.stage == "search" or cell.label not in tested:
                 found[cell.label] = (*found.get(cell.label, ()), cell)
         return dict(sorted(found.items(), key=lambda item: _by_method(item[1][0])))
 
 
-def subjects(cells: Iterable[Cell], margin: float, looks: Sequence[int] = (1,)) -> list[Subject]:
+def subjects(
+    cells: Iterable[Cell], margin: float, looks: Sequence[int] | None = None
+) -> list[Subject]:
     """All subjects, whatever the order of the cells.
 
     Args:
@@ -72,7 +81,8 @@ def subjects(cells: Iterable[Cell], margin: float, looks: Sequence[int] = (1,)) 
     ordered = sorted(cells, key=_order)
     by_subject: dict[str, list[Cell]] = {}
     for cell in ordered:
-        by_subject.setdefault(_subject(cell), []).append(cell)
+        by_subject.setdefault(subject_key(cell), []).append(cell)
+    titles = subject_titles(group[0] for group in by_subject.values())
     all_tables = tables(ordered, margin, looks)
     result = []
     for place, (key, group) in enumerate(by_subject.items(), start=1):
@@ -82,11 +92,11 @@ def subjects(cells: Iterable[Cell], margin: float, looks: Sequence[int] = (1,)) 
                 key=f"{place}-{slug(first.model)}-{slug(first.dataset)}-"
                 if len(by_subject) > 1
                 else "",
-                title=first.title or first.dataset,
+                title=titles[key],
                 model=first.model,
                 cells=tuple(group),
                 tables=tuple(
-                    table for table in all_tables if _subject(table.rows[0].cells[0]) == key
+                    table for table in all_tables if subject_key(table.rows[0].cells[0]) == key
                 ),
             )
         )
@@ -116,12 +126,12 @@ def main_table(found: Sequence[Table]) -> Table | None:
     """The table that the details are of.
 
     The one that confirms a frontier, else the sparsest at which the main row wins against dense,
-    else the first.
+    also after correction for having been chosen among the budgets, else the first.
     """
     if not found:
         return None
     confirmed = [table for table in found if _is_confirmed(table)]
-    won = [table for table in found if _wins(table)]
+    won = _won(found)
     return max(confirmed or won or found[:1], key=_sparsity)
 
 
@@ -140,10 +150,15 @@ def _is_confirmed(table: Table) -> bool:
     return main is not None and any(cell.stage == "confirm" for cell in main.cells)
 
 
-def _wins(table: Table) -> bool:
-    main = main_row(table)
-    compared = None if main is None else main.versus_dense
-    return compared is not None and compared.verdict is Verdict.WINS
+def _won(found: Sequence[Table]) -> list[Table]:
+    """Tables whose main row wins, in the table and among the main rows of all tables."""
+    compared = [None if row is None else row.versus_dense for row in map(main_row, found)]
+    wins = [each is not None and each.verdict is Verdict.WINS for each in compared]
+    p_values = [1.0 if each is None or not each.is_due else each.test.p_win for each in compared]
+    among_all = rejected(p_values, found[0].looks or (1,))
+    return [
+        table for table, won, holds in zip(found, wins, among_all, strict=True) if won and holds
+    ]
 
 
 def _is_control(cell: Cell) -> bool:
@@ -164,7 +179,7 @@ def _order(cell: Cell) -> tuple[object, ...]:
     return (
         cell.title,
         cell.model,
-        _subject(cell),
+        subject_key(cell),
         cell.settings["edge_sparsity"],
         cell.settings["weight_sparsity"],
         _by_method(cell),
@@ -174,7 +189,3 @@ def _order(cell: Cell) -> tuple[object, ...]:
         cell.settings_hash,
         cell.stage,
     )
-
-
-def _subject(cell: Cell) -> str:
-    return hash_of(common_key(cell))

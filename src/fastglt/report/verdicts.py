@@ -99,7 +99,12 @@ def evidence(compared: Comparison) -> str:
 
 def _reservations(main: Row, compared: Comparison) -> Iterable[str]:
     cell = main.cells[0]
-    if compared.verdict is not compared.test.verdict():
+    if not compared.is_due:
+        yield (
+            "This study is not finished: verdicts are taken at the numbers of seeds that were "
+            "declared before its first run, and this is none of them."
+        )
+    elif compared.verdict is not compared.test.verdict():
         yield (
             "Taken alone this comparison would be "
             f"{'won' if compared.test.verdict() is Verdict.WINS else 'lost'}; it is inconclusive "

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastglt.study.cells import BUDGET, Cell, hash_of
 from fastglt.study.methods import DENSE, LIKE
+from fastglt.study.naming import distinguished
 from fastglt.study.statistics import (
     Interval,
     PairedTest,
@@ -35,10 +36,12 @@ class Comparison:
     Attributes:
         test: The test.
         verdict: At an error rate of 5 % for all rows and looks together (Holm, Pocock).
+        is_due: Whether a look was declared at that number of pairs; else it is inconclusive.
     """
 
     test: PairedTest
     verdict: Verdict
+    is_due: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Table:
         edge_sparsity: As asked for.
         weight_sparsity: As asked for.
         margin: In points.
+        looks: Number of pairs at which verdicts are taken; ``None`` if none were declared.
         dense: Test metric of the dense model over all its seeds.
         rows: One a method, in the order of their first cells.
     """
@@ -94,6 +98,7 @@ class Table:
     edge_sparsity: float
     weight_sparsity: float
     margin: float
+    looks: tuple[int, ...] | None
     dense: Interval | None
     rows: tuple[Row, ...]
 
@@ -102,7 +107,9 @@ class Table:
         return next((row for row in self.rows if row.label == label), None)
 
 
-def tables(cells: Iterable[Cell], margin: float = 0.5, looks: Sequence[int] = (1,)) -> list[Table]:
+def tables(
+    cells: Iterable[Cell], margin: float = 0.5, looks: Sequence[int] | None = None
+) -> list[Table]:
     """Tables of all budgets, in the order in which they first appear.
 
     Cells of the search for a frontier are left out. A run that was made both to compare and to
@@ -112,12 +119,33 @@ def tables(cells: Iterable[Cell], margin: float = 0.5, looks: Sequence[int] = (1
         cells: Cells of a study.
         margin: Largest loss that still counts as none, in points.
         looks: Number of seeds at each look at the data, see
-            :func:`fastglt.study.statistics.look_level`; how many matters only if there are several.
+            :func:`fastglt.study.statistics.look_level`. At any other number nothing is decided.
+            ``None`` looks once, at what is there.
     """
     tested = (cell for cell in cells if cell.stage != "search")
     once = {(cell.label, cell.settings_hash, *_pair(cell)): cell for cell in tested}
-    groups = _grouped(once.values(), _place)
-    return [_table(group, margin, looks) for group in groups.values()]
+    groups = _grouped(once.values(), _place).values()
+    titles = subject_titles(group[0] for group in groups)
+    declared = None if looks is None else tuple(looks)
+    return [_table(titles[subject_key(group[0])], group, margin, declared) for group in groups]
+
+
+def subject_key(cell: Cell) -> str:
+    """The same for all cells of a graph, model and dense training."""
+    return hash_of(common_key(cell))
+
+
+def subject_titles(cells: Iterable[Cell]) -> dict[str, str]:
+    """Name of the graph by :func:`subject_key`, with what sets it apart from its namesakes."""
+    first = {subject_key(cell): cell for cell in cells}
+    names = [(cell.title or cell.dataset, cell.model) for cell in first.values()]
+    specs = [common_key(cell) for cell in first.values()]
+    titles: dict[str, str] = {}
+    for model in dict.fromkeys(model for _, model in names):
+        places = [place for place, name in enumerate(names) if name[1] == model]
+        told = distinguished([names[place][0] for place in places], [specs[p] for p in places])
+        titles |= {list(first)[place]: title for place, title in zip(places, told, strict=True)}
+    return titles
 
 
 def common_key(cell: Cell) -> dict[str, Any]:
@@ -143,7 +171,9 @@ def _grouped(cells: Iterable[Cell], key: Callable[[Cell], str]) -> dict[str, lis
     return dict(groups)
 
 
-def _table(cells: Sequence[Cell], margin: float, looks: Sequence[int]) -> Table:
+def _table(
+    title: str, cells: Sequence[Cell], margin: float, looks: tuple[int, ...] | None
+) -> Table:
     first = cells[0]
     by_label = _by_label(cells)
     ugs = by_label.get(REFERENCE_METHOD, [])
@@ -151,12 +181,13 @@ def _table(cells: Sequence[Cell], margin: float, looks: Sequence[int]) -> Table:
     rows = [_row(label, group, like, ugs, margin) for label, group in by_label.items()]
     dense = {_pair(cell): cell.test_dense for cell in cells if cell.test_dense is not None}
     return Table(
-        first.title or first.dataset,
+        title,
         first.model,
         first.metric,
         first.settings["edge_sparsity"],
         first.settings["weight_sparsity"],
         margin,
+        looks,
         interval([POINTS * value for value in dense.values()]) if dense else None,
         _decided(rows, looks),
     )
@@ -164,11 +195,10 @@ def _table(cells: Sequence[Cell], margin: float, looks: Sequence[int]) -> Table:
 
 def _by_label(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     """The cells of each row; those of one label but other settings are a row of their own."""
-    groups: dict[str, list[Cell]] = {}
-    for group in _grouped(cells, lambda cell: f"{cell.settings_hash} {cell.label}").values():
-        label = group[0].label
-        groups[f"{label} [{group[0].settings_hash}]" if label in groups else label] = group
-    return groups
+    groups = _grouped(cells, lambda cell: f"{cell.settings_hash} {cell.label}").values()
+    labels = [group[0].label for group in groups]
+    told = distinguished(labels, [group[0].spec for group in groups])
+    return dict(zip(told, groups, strict=True))
 
 
 def _row(
@@ -235,7 +265,7 @@ def _circumstances(cell: Cell) -> tuple[Any, ...]:
     return (*_pair(cell), *known)
 
 
-def _decided(rows: Sequence[Row], looks: Sequence[int]) -> tuple[Row, ...]:
+def _decided(rows: Sequence[Row], looks: tuple[int, ...] | None) -> tuple[Row, ...]:
     """The rows of a table with verdicts that hold for all of one kind together."""
     dense = _verdicts([row.versus_dense for row in rows], looks)
     like = _verdicts([row.versus_like for row in rows], looks)
@@ -246,12 +276,18 @@ def _decided(rows: Sequence[Row], looks: Sequence[int]) -> tuple[Row, ...]:
 
 
 def _verdicts(
-    comparisons: Sequence[Comparison | None], looks: Sequence[int]
+    comparisons: Sequence[Comparison | None], looks: tuple[int, ...] | None
 ) -> list[Comparison | None]:
     tests = [each.test for each in comparisons if each is not None]
-    wins = iter(rejected([test.p_win for test in tests], looks))
-    loses = iter(rejected([test.p_lose for test in tests], looks))
-    return [
-        None if each is None else Comparison(each.test, verdict(next(wins), next(loses)))
-        for each in comparisons
-    ]
+    due = [looks is None or test.difference.num in looks for test in tests]
+
+    def shown(p_values: Iterable[float]) -> list[bool]:
+        valid = [p if is_due else 1.0 for p, is_due in zip(p_values, due, strict=True)]
+        return rejected(valid, looks or (1,))
+
+    wins, loses = shown(test.p_win for test in tests), shown(test.p_lose for test in tests)
+    decided = (
+        Comparison(test, verdict(win, lose), is_due)
+        for test, win, lose, is_due in zip(tests, wins, loses, due, strict=True)
+    )
+    return [None if each is None else next(decided) for each in comparisons]
