@@ -5,6 +5,7 @@ Planetoid graphs. Every cell is one run of ``fastglt compare``; finished cells a
 ``benchmarks/results/pilot`` and not computed again, so this can be stopped and started at will::
 
     python benchmarks/pilot.py run --workers 2
+    python benchmarks/pilot.py summary
     python benchmarks/pilot.py report --out report.html
 """
 
@@ -14,6 +15,10 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+
+from fastglt.study.cells import read_cells
+from fastglt.study.plan import Plan
+from fastglt.study.summary import tables
 
 STUDY = Path(__file__).parent / "results" / "pilot"
 BUDGETS = (
@@ -54,6 +59,24 @@ def _suits(method: str, weight_sparsity: float) -> bool:
     return method != "small-dense" or weight_sparsity > 0
 
 
+def summary(args: argparse.Namespace) -> None:
+    """Print a line for each method and budget: paired difference from dense, and its verdicts."""
+    plan = Plan.load(args.study)
+    looks = None if plan is None else plan.looks
+    print(f"{'graph':9} {'edges':>5} {'weights':7}  {'method':16} {'seeds':6}  {'- dense':25}"
+          f"  {'verdict':12}  like for like")  # fmt: skip
+    for table in tables(read_cells(args.study), looks=looks):
+        place = f"{table.title:9} {table.edge_sparsity:5.2f} {table.weight_sparsity:7.2f}"
+        for row in table.rows:
+            dense, like = row.versus_dense, row.versus_like
+            if dense is None:
+                continue
+            gap = dense.test.difference
+            print(f"{place}  {row.label:16} {gap.num:6}  {gap.mean:+6.2f} ({gap.low:+6.2f} to "
+                  f"{gap.high:+6.2f})  {dense.verdict.value:12}  "
+                  f"{'-' if like is None else like.verdict.value}")  # fmt: skip
+
+
 def report(args: argparse.Namespace) -> None:
     """Write the report."""
     _fastglt("report", str(args.study), "--out", str(args.out))
@@ -66,7 +89,7 @@ def _fastglt(*arguments: str) -> None:
 def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
     top = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    top.add_argument("command", choices=["run", "report"])
+    top.add_argument("command", choices=["run", "summary", "report"])
     top.add_argument("--study", type=Path, default=STUDY)
     top.add_argument("--out", type=Path, default=Path("report.html"))
     top.add_argument("--root", help="data folder (default: $FASTGLT_DATA, cache, download)")
@@ -79,4 +102,4 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     arguments = parser().parse_args()
-    {"run": run, "report": report}[arguments.command](arguments)
+    {"run": run, "summary": summary, "report": report}[arguments.command](arguments)

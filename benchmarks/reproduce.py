@@ -9,6 +9,10 @@ beside it are those of the peers' table of ACE-GLT's README. Finished runs are k
 
     python benchmarks/reproduce.py run
     python benchmarks/reproduce.py summary
+    python benchmarks/reproduce.py edges
+
+``edges`` searches once more and tells which edges of CiteSeer were pruned: those that any training
+node reads, or the others.
 """
 
 from __future__ import annotations
@@ -20,8 +24,12 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import fastglt
+from fastglt import data as datasets
+from fastglt.models import build_model
 from fastglt.study.cells import read_cells
 from fastglt.study.summary import tables
+from fastglt.training.seeding import seeded
 
 STUDY = Path(__file__).parent / "results" / "reproduce"
 
@@ -85,10 +93,30 @@ def summary(args: argparse.Namespace) -> None:
                   f"{ours.num:5}")  # fmt: skip
 
 
+def edges(args: argparse.Namespace) -> None:
+    """Print the share that is pruned of the edges that the loss of UGS sees, and of the others."""
+    row = next(row for row in ROWS if row.dataset == "citeseer" and row.edges > 0)
+    dataset = datasets.load(row.dataset, root=args.root)
+    data, settings = dataset.data, SOURCE[row.dataset]
+    with seeded(0):
+        model = build_model("gcn", data.num_features, dataset.num_classes)
+    ticket = fastglt.find(
+        model, data, method="ugs", preset="paper", rounds=rounds(row), edge_sparsity=row.edges,
+        **{name.replace("-", "_"): value for name, value in settings.items()},
+    )  # fmt: skip
+    near = data.train_mask.clone()
+    source, target = data.edge_index
+    near[source[near[target]]] = True
+    seen = near[target]  # two convs read the edges into training nodes and into their neighbours
+    for name, part in (("seen by the loss", seen), ("not seen", ~seen)):
+        pruned = 1 - ticket.edge_keep[part].double().mean().item()
+        print(f"{name:16} {int(part.sum()):6} edges, {100 * pruned:.1f} % pruned")
+
+
 def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
     top = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    top.add_argument("command", choices=["run", "summary"])
+    top.add_argument("command", choices=["run", "summary", "edges"])
     top.add_argument("--study", type=Path, default=STUDY)
     top.add_argument("--root", help="data folder (default: $FASTGLT_DATA, cache, download)")
     top.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
@@ -98,4 +126,4 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     arguments = parser().parse_args()
-    {"run": run, "summary": summary}[arguments.command](arguments)
+    {"run": run, "summary": summary, "edges": edges}[arguments.command](arguments)

@@ -8,9 +8,18 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fastglt.allocation import RULES, allocate, allocation_names, cut_weights, shrink
+from fastglt.allocation import (
+    RULES,
+    allocate,
+    allocate_live,
+    allocation_names,
+    cut_weights,
+    live_shapes,
+    shrink,
+)
 from fastglt.errors import BudgetError, UnknownNameError
-from fastglt.masks import num_removed, select_top
+from fastglt.gating import ChannelGroup
+from fastglt.masks import WeightMask, num_removed, select_top
 
 shape_maps = st.lists(
     st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=5
@@ -106,7 +115,7 @@ def test_an_emptied_layer_is_named():
 def test_an_unknown_rule_is_answered_with_the_known_ones():
     with pytest.raises(UnknownNameError, match=r"allocation 'erq'.*did you mean 'erk'.*global"):
         allocate({"a": torch.Size([2, 2])}, 0.5, "erq")
-    assert set(allocation_names()) == {"erk", "uniform", "global"}
+    assert set(allocation_names()) == {"live", "erk", "uniform", "global"}
 
 
 @given(shape_maps, sparsities, st.integers(0, 99), st.sampled_from(["uniform", "erk"]))
@@ -147,3 +156,57 @@ def test_shrink_scales_all_counts_alike(counts, share):
     for name, count in counts.items():
         assert abs(small[name] - count * budget / total) <= 1
         assert small[name] <= count
+
+
+def _chain(kept_rows, kept_columns):
+    """Two layers of 4 channels between 6 inputs and 2 outputs."""
+    first, second = torch.zeros(4, 6, dtype=torch.bool), torch.zeros(2, 4, dtype=torch.bool)
+    first[kept_rows, 0] = True
+    second[0, kept_columns] = True
+    mask = WeightMask({"first": first, "second": second, "other": torch.ones(3, dtype=torch.bool)})
+    return mask, [ChannelGroup(4, ("first",), {"second": torch.arange(4)})]
+
+
+def test_rows_and_columns_of_dead_channels_are_not_counted():
+    mask, groups = _chain([0, 1, 2], [1, 2, 3])
+    assert live_shapes(mask, groups) == {"first": (2, 6), "second": (2, 2), "other": (3,)}
+    assert live_shapes(mask, []) == {"first": (4, 6), "second": (2, 4), "other": (3,)}
+    partial = [ChannelGroup(4, ("first",), {"second": torch.tensor([0, 1, -1, -1])})]
+    # Nothing reads channels 2 and 3, and columns 2 and 3 read something else.
+    assert live_shapes(mask, partial)["second"] == (2, 3)
+
+
+def test_a_layer_that_is_not_pruned_keeps_its_channels_alive():
+    mask, groups = _chain([0, 1], [1, 2])
+    del mask.masks["first"]
+    assert live_shapes(mask, groups)["second"] == (2, 2)
+
+
+def test_what_dead_channels_leave_goes_to_others():
+    mask, groups = _chain([0, 1], [0, 1])
+    sparsity = 0.5  # of 24 + 8 + 3 weights
+    counts = allocate_live(mask, groups, sparsity)
+    assert sum(counts.values()) == 35 - num_removed(35, sparsity)
+    assert counts["second"] <= 4
+    assert counts["first"] <= 12
+    assert counts["first"] > allocate({n: m.shape for n, m in mask.items()}, sparsity)["first"]
+
+
+def test_where_what_is_alive_cannot_hold_the_budget_all_counts():
+    mask, groups = _chain([0], [0])
+    shapes = {name: keep.shape for name, keep in mask.items()}
+    assert allocate_live(mask, groups, 0.1) == allocate(shapes, 0.1, "live")
+
+
+@given(st.data())
+def test_the_budget_is_met_whatever_is_alive(data):
+    width = data.draw(st.integers(1, 6))
+    alive = [data.draw(st.lists(st.booleans(), min_size=width, max_size=width)) for _ in range(2)]
+    first = torch.tensor(alive[0])[:, None].repeat(1, 5)
+    second = torch.tensor(alive[1])[None].repeat(3, 1)
+    mask = WeightMask({"first": first, "second": second})
+    groups = [ChannelGroup(width, ("first",), {"second": torch.arange(width)})]
+    sparsity = data.draw(st.floats(0, 0.7))
+    counts = allocate_live(mask, groups, sparsity)
+    assert sum(counts.values()) == mask.num_weights - num_removed(mask.num_weights, sparsity)
+    assert all(0 < counts[name] <= keep.numel() for name, keep in mask.items())

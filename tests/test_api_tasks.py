@@ -57,7 +57,7 @@ def test_links(method, preset, metric):
     _same_ticket(ticket, _find(build("gcn", data), data, task=task, method=method, preset=preset))
 
 
-@pytest.mark.parametrize("edge_score", ["influence", "unit-gate"])
+@pytest.mark.parametrize("edge_score", ["influence", "divergence", "unit-gate"])
 def test_links_with_a_decoder_of_the_models_own(edge_score):
     class Net(nn.Module):
         def __init__(self):
@@ -195,7 +195,7 @@ class Attributed(nn.Module):
 
 
 @pytest.mark.parametrize("conv", ["gine", "gat"])
-@pytest.mark.parametrize("edge_score", ["influence", "unit-gate"])
+@pytest.mark.parametrize("edge_score", ["influence", "divergence", "unit-gate"])
 def test_edge_attributes_travel_with_their_edges(conv, edge_score):
     data = graph()
     low, high = data.edge_index.min(dim=0).values, data.edge_index.max(dim=0).values

@@ -49,7 +49,7 @@ def _other_edges(data):
 
 @pytest.mark.parametrize("model", ["gcn", "plain", "gat"])
 @pytest.mark.parametrize("change", [_other_features, _other_labels, _other_edges])
-@pytest.mark.parametrize("edge_score", ["influence", "unit-gate"])
+@pytest.mark.parametrize("edge_score", ["influence", "divergence", "unit-gate"])
 def test_masks_do_not_change_with_anything_about_hidden_nodes(model, change, edge_score):
     data = graph()
     changed = copy.deepcopy(data)

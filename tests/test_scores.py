@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, rankdata
 
 from fastglt import scores
+from fastglt.gating import ChannelGroup
 from fastglt.masks import EdgeGroups
 from fastglt.scores import (
     degree_product,
@@ -215,3 +216,53 @@ def test_a_pair_of_draws_is_without_replacement():
     shares[2] = 4 / 7 * 2 / 3 + 2 / 7 * 4 / 5
     observed = torch.bincount(left_out, minlength=3).tolist()
     assert chisquare(observed, [draws * share for share in shares]).pvalue > 0.01
+
+
+def _two_layers():
+    first = torch.tensor([[1.0, -1.0], [0.0, 0.0], [3.0, 0.0]])
+    second = torch.tensor([[2.0, 5.0, -1.0]])
+    return {"first": first, "second": second, "alone": torch.ones(2, 2)}
+
+
+def test_weights_of_important_channels_score_higher():
+    weights = _two_layers()
+    group = ChannelGroup(3, ("first",), {"second": torch.tensor([0, 1, 2])})
+    # Written 2, 0, 3 and read 2, 5, 1: importance 4, 0, 3 with mean 7 / 3.
+    importance = torch.tensor([12 / 7, scores.CHANNEL_FLOOR, 9 / 7])
+    for power in (1.0, 2.0):
+        found = scores.by_channel(scores.magnitude(weights), weights, [group], power)
+        factor = importance**power
+        assert torch.allclose(found["first"], weights["first"].abs() * factor[:, None])
+        assert torch.allclose(found["second"], weights["second"].abs() * factor)
+        assert torch.equal(found["alone"], weights["alone"])
+
+
+def test_a_column_that_reads_none_of_the_channels_and_several_readers():
+    weights = {"w": torch.ones(2, 3), "a": torch.ones(1, 4), "b": torch.full((5, 2), 2.0)}
+    readers = {"a": torch.tensor([-1, 1, 0, -1]), "b": torch.tensor([0, 0])}
+    found = scores.by_channel(weights, weights, [ChannelGroup(2, ("w",), readers)], 1.0)
+    # Written 3 each; read 1 + 10 + 10 and 1.
+    high, low = 21 / 11, 1 / 11
+    assert torch.allclose(found["w"], torch.tensor([[high] * 3, [low] * 3]))
+    assert torch.allclose(found["a"], torch.tensor([[1.0, low, high, 1.0]]))
+    assert torch.allclose(found["b"], torch.full((5, 2), 2 * high))
+
+
+def test_a_stream_that_is_a_group_for_each_of_its_readers_takes_their_mean():
+    weights = {
+        "w": torch.ones(2, 1),
+        "a": torch.tensor([[3.0, 1.0]]),
+        "b": torch.tensor([[1.0, 3.0]]),
+    }
+    groups = [ChannelGroup(2, ("w",), {name: torch.arange(2)}) for name in "ab"]
+    found = scores.by_channel(weights, weights, groups, 1.0)
+    assert torch.allclose(found["w"], torch.ones(2, 1))
+    assert torch.allclose(found["a"], torch.tensor([[4.5, 0.5]]))
+
+
+@pytest.mark.parametrize(("power", "groups"), [(0.0, True), (1.0, False)])
+def test_without_power_or_channels_scores_stay(power, groups):
+    weights = _two_layers()
+    given = [ChannelGroup(3, ("first",), {"second": torch.arange(3)})] if groups else []
+    found = scores.by_channel(weights, weights, given, power)
+    assert all(torch.equal(found[name], weight) for name, weight in weights.items())

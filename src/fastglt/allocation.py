@@ -7,16 +7,19 @@ to the budget exactly. To add a rule, write it and enter it in :data:`RULES`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
 import torch
 from torch import Tensor
 
 from fastglt.errors import BudgetError, UnknownNameError
+from fastglt.gating import ChannelGroup
 from fastglt.masks import WeightMask, num_removed, select_top
 
 Shapes = Mapping[str, torch.Size]
+LIVE = "live"
+"""Name of the allocation that counts only channels that are alive, see :func:`allocate_live`."""
 GLOBAL = "global"
 """Name of the allocation that ranks all weights together instead of layer by layer."""
 
@@ -36,7 +39,11 @@ def erk(shapes: Shapes) -> dict[str, Fraction]:
     return {name: Fraction(sum(shape) or 1, math.prod(shape)) for name, shape in shapes.items()}
 
 
-RULES: dict[str, Callable[[Shapes], dict[str, Fraction]]] = {"uniform": uniform, "erk": erk}
+RULES: dict[str, Callable[[Shapes], dict[str, Fraction]]] = {
+    "live": erk,
+    "erk": erk,
+    "uniform": uniform,
+}
 
 
 def allocation_names() -> tuple[str, ...]:
@@ -61,14 +68,81 @@ def allocate(shapes: Shapes, sparsity: float, rule: str = "erk") -> dict[str, in
     """
     if rule not in RULES:
         raise UnknownNameError("allocation", rule, allocation_names())
-    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    total = sum(sizes.values())
-    budget = total - num_removed(total, sparsity)
-    quotas = _capped_quotas(RULES[rule](shapes), sizes, budget)
-    counts = _largest_remainder(quotas, budget)
+    total = sum(math.prod(shape) for shape in shapes.values())
+    counts = _shared(shapes, total - num_removed(total, sparsity), rule)
     for name, count in counts.items():
-        _require_nonempty(name, count, sizes[name], sparsity)
+        _require_nonempty(name, count, math.prod(shapes[name]), sparsity)
     return counts
+
+
+def allocate_live(
+    mask: WeightMask, groups: Iterable[ChannelGroup], sparsity: float
+) -> dict[str, int]:
+    """Number of weights of each layer by ``erk`` over what is alive under a mask.
+
+    Weights of a channel that nothing writes or nothing reads are of no use, so their share of the
+    budget goes to others. Where what is alive cannot hold the budget, all counts.
+
+    Args:
+        mask: Kept weights.
+        groups: The model's channels, on the device of the mask.
+        sparsity: Share of all weights that is removed, in ``[0, 1)``.
+
+    Raises:
+        BudgetError: If a layer would keep no weight.
+    """
+    budget = mask.num_weights - num_removed(mask.num_weights, sparsity)
+    shapes = live_shapes(mask, groups)
+    if sum(math.prod(shape) for shape in shapes.values()) >= budget:
+        counts = _shared(shapes, budget, LIVE)
+        if all(counts.values()):
+            return counts
+    return allocate({name: keep.shape for name, keep in mask.items()}, sparsity, LIVE)
+
+
+def live_shapes(
+    mask: Mapping[str, Tensor], groups: Iterable[ChannelGroup]
+) -> dict[str, torch.Size]:
+    """Shapes of the layers without the rows and columns of dead channels.
+
+    A channel is dead if no weight writes it, or none reads it.
+    """
+    rows: dict[str, Tensor] = {}
+    columns: dict[str, Tensor] = {}
+    for group in groups:
+        alive = _is_alive(group, mask)
+        for name in group.writers:
+            rows[name] = rows[name] | alive if name in rows else alive
+        for name, channel in group.readers.items():
+            reads = channel >= 0
+            column = columns.setdefault(name, torch.ones_like(reads))
+            column[reads] = alive[channel[reads]]
+    return {
+        name: torch.Size(
+            (
+                int(rows[name].sum()) if name in rows else keep.size(0),
+                int(columns[name].sum()) if name in columns else keep.size(1),
+            )
+        )
+        if name in rows or name in columns
+        else keep.shape
+        for name, keep in mask.items()
+    }
+
+
+def _is_alive(group: ChannelGroup, mask: Mapping[str, Tensor]) -> Tensor:
+    """``[size]`` bool; a layer that is not pruned writes and reads all channels."""
+    device = next(iter(group.readers.values())).device
+    written, read = torch.zeros(2, group.size, dtype=torch.bool, device=device)
+    for name in group.writers:
+        written |= mask[name].any(dim=1) if name in mask else torch.ones_like(written)
+    for name, channel in group.readers.items():
+        reads = channel >= 0
+        if name in mask:
+            reads = reads & mask[name].any(dim=0)
+        read[channel[reads]] = True
+    alive: Tensor = written & read
+    return alive
 
 
 def cut_weights(
@@ -79,7 +153,7 @@ def cut_weights(
     Args:
         scores: Parameter name to scores of its shape, higher = keep.
         sparsity: Share of all weights that is removed, in ``[0, 1)``.
-        rule: ``"uniform"``, ``"erk"`` or ``"global"``.
+        rule: A name in :data:`RULES`, or ``"global"``.
 
     Returns:
         The mask, and the number of weights that each layer keeps.
@@ -94,6 +168,14 @@ def cut_weights(
         counts = allocate({name: score.shape for name, score in scores.items()}, sparsity, rule)
         masks = {name: select_top(score, counts[name]) for name, score in scores.items()}
     return WeightMask(masks), {name: int(mask.sum()) for name, mask in masks.items()}
+
+
+def _shared(shapes: Shapes, budget: int, rule: str) -> dict[str, int]:
+    """The budget in parts, none larger than its layer."""
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    density = RULES[rule]({name: shape for name, shape in shapes.items() if sizes[name]})
+    density |= {name: Fraction(0) for name, size in sizes.items() if not size}
+    return _largest_remainder(_capped_quotas(density, sizes, budget), budget)
 
 
 def shrink(counts: Mapping[str, int], budget: int) -> dict[str, int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
+from fastglt.gating import ChannelGroup
 from fastglt.masks import EdgeGroups, stable_sort
 
 _CHUNK = 1 << 18
@@ -16,6 +18,60 @@ _CHUNK = 1 << 18
 def magnitude(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Absolute value of every entry, one tensor per parameter, of the parameter's shape."""
     return {name: tensor.detach().abs() for name, tensor in tensors.items()}
+
+
+CHANNEL_FLOOR = 1e-3
+"""Importance of a channel without weights, relative to the mean: enough for gradients to revive."""
+
+
+def by_channel(
+    score: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    groups: Iterable[ChannelGroup],
+    power: float,
+) -> dict[str, Tensor]:
+    """Scores of weights times the importance of the channels that they write and read.
+
+    The importance of a channel is the sum of ``|weight|`` over what writes it, times that over what
+    reads it, relative to the mean over its group. Multiplied by it, weights gather on few channels:
+    the others die as a whole, and with them work.
+
+    Args:
+        score: Parameter name to scores of its shape.
+        weights: All parameters of the model.
+        groups: Its channels, on the device of the weights; without any, scores stay as they are.
+        power: Exponent of the importance; 0 leaves scores as they are.
+    """
+    if power == 0:
+        return dict(score)
+    rows: dict[str, list[Tensor]] = defaultdict(list)
+    columns: dict[str, Tensor] = {}
+    for group in groups:
+        importance = _importance(group, weights).pow_(power)
+        for name in group.writers:
+            rows[name].append(importance)
+        for name, channel in group.readers.items():
+            column = columns.setdefault(name, importance.new_ones(len(channel)))
+            column[channel >= 0] = importance[channel[channel >= 0]]
+    result = dict(score)
+    for name in rows.keys() & score.keys():
+        # A stream of residual connections is a group for each of its readers.
+        result[name] = result[name] * torch.stack(rows[name]).mean(dim=0)[:, None]
+    for name in columns.keys() & score.keys():
+        result[name] = result[name] * columns[name]
+    return result
+
+
+def _importance(group: ChannelGroup, weights: Mapping[str, Tensor]) -> Tensor:
+    """``[size]``, relative to the mean and at least :data:`CHANNEL_FLOOR`."""
+    written, read = weights[group.writers[0]].detach().new_zeros(2, group.size)
+    for name in group.writers:
+        written += weights[name].detach().abs().sum(dim=1)
+    for name, channel in group.readers.items():
+        strength = weights[name].detach().abs().sum(dim=0)
+        read.index_add_(0, channel[channel >= 0], strength[channel >= 0])
+    importance: Tensor = written * read
+    return importance.div_(importance.mean().clamp_min(1e-30)).clamp_min_(CHANNEL_FLOOR)
 
 
 def uniform_noise(tensors: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:

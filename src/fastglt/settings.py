@@ -6,6 +6,7 @@ a setting is declared once. Importing this module imports neither torch nor PyG.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import (
@@ -19,8 +20,8 @@ from pydantic import (
 
 from fastglt.errors import BudgetError, InputError
 
-Allocation = Literal["erk", "uniform", "global"]
-EdgeScore = Literal["influence", "unit-gate", "trained-gate"]
+Allocation = Literal["erk", "live", "uniform", "global"]
+EdgeScore = Literal["influence", "divergence", "unit-gate", "trained-gate"]
 
 
 class DenoiseConfig(BaseModel):
@@ -29,7 +30,16 @@ class DenoiseConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     allocation: Allocation = Field(
-        default="erk", description="how the weight budget is shared among layers"
+        default="erk",
+        description="how the weight budget is shared among layers: by their shapes, which spares "
+        "small ones, by their shapes without dead channels, so that denoising moves it, at one "
+        "density, or by ranking all weights together",
+    )
+    channel_power: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight scores are multiplied by the importance of the channels between layers "
+        "to this power, so that few channels stay alive (0: they are not)",
     )
     interval: int = Field(default=5, ge=1, description="steps between two swaps")
     accumulation: int = Field(
@@ -110,10 +120,11 @@ class Settings(DenoiseConfig):
         ge=0,
         description="weight decay of the model's parameters; edge gates have none",
     )
-    decay_by_density: bool = Field(
-        default=False,
-        description="multiply the weight decay by the share of weights that is kept, from the "
-        "one-shot cut on; try it where a sparse model, such as a narrow gat, hardly learns",
+    decay_power: float = Field(
+        default=0.0,
+        ge=0,
+        description="from the one-shot cut on the weight decay is multiplied by the share of "
+        "weights that is kept to this power: few weights a neuron cannot hold against all of it",
     )
     teacher: Literal["none", "dense"] = Field(
         default="dense",
@@ -128,8 +139,9 @@ class Settings(DenoiseConfig):
     )
     edge_score: EdgeScore = Field(
         default="influence",
-        description="what edges are scored by: how far their ends' predictions disagree, the "
-        "gradient of unit gates, or trained gates",
+        description="what edges are scored by: how far their ends' predictions disagree, how much "
+        "they bring predictions near those of the dense model (divergence), the gradient of the "
+        "loss by unit gates, or trained gates",
     )
     edge_l1: float = Field(default=0.0, ge=0, description="L1 penalty on trained edge gates")
     weight_l1: float = Field(
@@ -202,8 +214,8 @@ class Settings(DenoiseConfig):
     @property
     def masked_weight_decay(self) -> float:
         """Weight decay of a model under its weight mask."""
-        share = 1 - self.weight_sparsity if self.decay_by_density else 1.0
-        return self.weight_decay * share
+        density = 1 - self.weight_sparsity
+        return self.weight_decay * math.pow(density, self.decay_power)
 
     @model_validator(mode="after")
     def _check_edge_values(self) -> Settings:

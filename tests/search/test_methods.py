@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 import torch
 from contexts import Listener
 
+from fastglt.allocation import live_shapes
 from fastglt.errors import BudgetError, ModelError, NonFiniteLossError, UnknownNameError
-from fastglt.gating import edge_gradient
+from fastglt.gating import channel_groups, edge_gradient, unit_gates
 from fastglt.masks import EdgeGroups, num_removed
 from fastglt.search.base import (
     SearchContext,
@@ -22,7 +24,7 @@ from fastglt.training.inputs import with_sparse_inputs
 from fastglt.training.loop import clone_state
 from fastglt.training.task import ADJACENCY
 from fastglt.training.tasks import LinkPrediction, NodeClassification
-from fastglt.training.teacher import Objective
+from fastglt.training.teacher import Objective, Teacher
 from helpers import PRUNING_METHODS, TINY, build, graph, states_equal, tensors_of, with_edges
 from training.test_link_prediction import _links
 
@@ -127,13 +129,13 @@ def test_phases_are_announced_and_ended():
     assert [event["step"] for event in result.history] == [2, 4]
 
 
-@pytest.mark.parametrize("by_density", [False, True])
-def test_weight_decay_falls_after_the_cut(by_density):
-    context = _context(weight_decay=0.1, decay_by_density=by_density)
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_weight_decay_falls_after_the_cut(power):
+    context = _context(weight_decay=0.1, decay_power=power)
     run = cut(context, steps=4)
     expected = context.settings.masked_weight_decay
     assert run.optimizer.param_groups[0]["weight_decay"] == expected
-    assert (expected < 0.1) == by_density
+    assert (expected < 0.1) == (power > 0)
 
 
 def test_matrices_of_the_whole_graph_are_given_up_before_denoising():
@@ -308,3 +310,63 @@ def test_trained_gates_of_next_to_no_edges(num_edges):
     data = with_edges(data, data.edge_index[:, :num_edges])
     _, result = _search("fastglt", data=data, edge_score="trained-gate", edge_diversity=0.1)
     assert result.edge_mask.num_kept == num_edges
+
+
+def test_divergence_scores_an_edge_by_what_it_takes_from_the_distance_to_the_reference():
+    data = graph()
+    context = _context(data, edge_score="divergence")
+    teacher = build("gcn", data, seed=1).eval()
+    task = context.objective.task
+    with torch.no_grad():
+        encoded = task.encode(teacher, data)
+    reference = Objective(task, Teacher(encoded, model=teacher))
+    run = cut(replace(context, reference=reference), steps=4)
+    keep = run.denoiser.edge_mask.keep
+    found = run.score(data.edge_index, unit_gates(context.groups, keep))
+    model, exact = context.model.double().eval(), data.clone()
+    exact.x = data.x.double()
+    target = task.target(teacher, encoded, data).double()
+
+    def distance(gates):
+        with torch.no_grad():
+            return float(task.guidance(task.forward(model, exact, gates), target, 1.0))
+
+    for group in (0, 17, 40):
+        step = torch.zeros(context.groups.num_groups, dtype=torch.float64)
+        step[group] = 1e-4
+        high, low = (
+            distance(context.groups.to_edges(keep.double() + sign * step, 1.0)) for sign in (1, -1)
+        )
+        assert float(found[group]) == pytest.approx((low - high) / 2e-4, rel=1e-2, abs=1e-6)
+
+
+def test_channels_are_asked_for_only_where_they_count():
+    asked = []
+
+    def channels():
+        asked.append(True)
+        return ()
+
+    for settings in ({"channel_power": 0.0}, {"channel_power": 1.0, "weight_sparsity": 0.0}):
+        cut(replace(_context(**settings), channels=channels), steps=4)
+    assert asked == []
+    cut(replace(_context(channel_power=1.0), channels=channels), steps=4)
+    cut(replace(_context(allocation="live"), channels=channels), steps=4)
+    assert len(asked) == 2
+
+
+def test_weights_gather_on_few_channels():
+    def alive(power):
+        context = _context(channel_power=power, allocation="live", denoise_steps=40, interval=2,
+                           alpha=0.3, accumulation=1)  # fmt: skip
+        groups = channel_groups(
+            context.model, lambda model: context.objective.task.encode(model, context.data)
+        )
+        run = cut(replace(context, channels=lambda: groups), steps=40)
+        denoise(run)
+        mask = run.denoiser.weight_mask
+        assert mask.num_kept == mask.num_weights - num_removed(mask.num_weights, 0.8)
+        (group,) = groups
+        return live_shapes(mask, groups)[group.writers[0]][0]
+
+    assert alive(2.0) < alive(0.0)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fastglt.errors import BudgetError
-from fastglt.gating import prunable_weights
+from fastglt.gating import ChannelGroup, prunable_weights
 from fastglt.masks import EdgeGroups, num_removed
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser, num_kept_groups, swap
 from helpers import graph
@@ -19,7 +19,7 @@ def swaps(draw):
     keep = draw(st.lists(st.booleans(), min_size=size, max_size=size))
     number = st.sampled_from([-1.0, 0.0, 0.0, 1.0]) | st.floats(-5, 5)
     scores = st.lists(number, min_size=size, max_size=size)
-    target = draw(st.integers(0, sum(keep)))
+    target = draw(st.integers(0, len(keep)))
     return keep, draw(scores), draw(scores), draw(st.floats(0, 1)), target
 
 
@@ -27,7 +27,8 @@ def _oracle(keep, drop, grow, share, target):
     """One component at a time."""
     kept = [i for i, flag in enumerate(keep) if flag]
     pruned = [i for i, flag in enumerate(keep) if not flag]
-    num_grown = min(int(share * len(kept)), len(pruned), target)
+    missing = max(target - len(kept), 0)
+    num_grown = min(int(share * len(kept)) + missing, len(pruned), target)
     best_first = sorted(kept, key=lambda i: -drop[i])
     survivors = best_first[: target - num_grown]
     grown = sorted(pruned, key=lambda i: -grow[i])[:num_grown]
@@ -58,7 +59,8 @@ def test_swap_keeps_exactly_the_target_and_grows_only_what_was_pruned(case):
     grown, passed_over = found & ~mask, ~found & ~mask
     if grown.any() and passed_over.any():
         assert grow[grown].min() >= grow[passed_over].max()
-    assert int(grown.sum()) <= share * int(mask.sum())
+    missing = max(target - int(mask.sum()), 0)
+    assert int(grown.sum()) <= share * int(mask.sum()) + missing
 
 
 def test_a_share_of_0_changes_nothing():
@@ -100,12 +102,15 @@ def test_scores_of_minus_infinity_keep_the_counts_exact():
     assert int((found & keep).sum()) == 1
 
 
+CHANNELS = [ChannelGroup(6, ("0.weight",), {"2.weight": torch.arange(6)})]
+
+
 def _weights(sparsity=0.5, allocation="erk", seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
-    denoiser = WeightDenoiser(prunable_weights(model), optimizer, sparsity, allocation)
+    denoiser = WeightDenoiser(prunable_weights(model), optimizer, sparsity, allocation, CHANNELS)
     return model, optimizer, denoiser
 
 
@@ -116,7 +121,7 @@ def _train(model, optimizer, seed=0):
     optimizer.step()
 
 
-@pytest.mark.parametrize("allocation", ["erk", "uniform", "global"])
+@pytest.mark.parametrize("allocation", ["erk", "live", "uniform", "global"])
 def test_weight_counts_are_exact_while_the_sparsity_rises(allocation):
     model, optimizer, denoiser = _weights(0.3, allocation)
     for event, sparsity in enumerate([0.3, 0.45, 0.6, 0.6]):

@@ -24,7 +24,9 @@ from fastglt.api.metrics import (
 from fastglt.api.views import Views, inductive, transductive
 from fastglt.data.forms import to_edge_index
 from fastglt.gating import (
+    ChannelGroup,
     apply_weight_mask,
+    channel_groups,
     check_model,
     initialize_lazy,
     prunable_weights,
@@ -36,7 +38,7 @@ from fastglt.settings import Settings
 from fastglt.ticket import Ticket
 from fastglt.ticket.edge_rule import KEEP, degree_rule, kept_by_rule
 from fastglt.training.callback import Callback
-from fastglt.training.inputs import with_sparse_inputs
+from fastglt.training.inputs import probed, with_sparse_inputs
 from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import Fit, FitConfig, clone_state, fit, initial_state, predict
 from fastglt.training.probe import (
@@ -48,6 +50,9 @@ from fastglt.training.probe import (
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY, Task
 from fastglt.training.teacher import Objective, Teacher
+
+CHANNEL_NODES = 128
+"""A model's hidden channels are looked for on so many nodes."""
 
 
 class Finder:
@@ -115,8 +120,9 @@ class Finder:
             dense = self._train_dense()
         with self._timed("teacher"):
             objective, teacher_epochs = self._objective(dense)
+            reference = self._reference(dense, objective)
         with self._timed("search"):
-            result = self._search(objective)
+            result = self._search(objective, reference)
             self._adopt(result)
         with self._timed("retrain"):
             keep = self._edge_keep(result)
@@ -162,9 +168,11 @@ class Finder:
         return [] if note is None else [note]
 
     def _views(self, whole: Data) -> Views:
+        self._visible = whole  # to search and teacher, without sparse matrices
         if not self.settings.inductive:
             return transductive(self._sparse(whole))
         views = inductive(whole, self.settings.holdout, self.settings.seed)
+        self._visible = views.search
         search = self._sparse(views.search)
         train = copy.copy(search)
         for name in ("train_mask", "val_mask"):
@@ -227,7 +235,15 @@ class Finder:
         weight, temperature = settings.teacher_weight, settings.teacher_temperature
         return Objective(self.task, Teacher(encoded, weight, temperature, model.eval())), epochs
 
-    def _search(self, objective: Objective) -> SearchResult:
+    def _reference(self, dense: Dense, objective: Objective) -> Objective | None:
+        """The dense model, for what goes by its predictions though they guide no training."""
+        if objective.teacher is not None:
+            return objective
+        if self.views.are_inductive:
+            return None
+        return Objective(self.task, Teacher(dense.encoded, model=dense.model.eval()))
+
+    def _search(self, objective: Objective, reference: Objective | None) -> SearchResult:
         if not self.pretrained:
             self.model.load_state_dict(self.init_state)
         context = SearchContext(
@@ -240,8 +256,16 @@ class Finder:
             torch.Generator().manual_seed(self.settings.seed),
             self.callback,
             self.narrow,
+            self._channels,
+            reference,
         )
         return get_method(self.settings.method).search(context)
+
+    def _channels(self) -> list[ChannelGroup]:
+        """The model's hidden channels, by calls on a few nodes that the search sees."""
+        part = probed(self.untrained, self._visible, self.task, CHANNEL_NODES)
+        with forward_errors():
+            return channel_groups(self.untrained, lambda model: self.task.encode(model, part))
 
     def _adopt(self, result: SearchResult) -> None:
         """Go on with the model and the initial weights that a method puts in place of the given."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.errors import UnknownNameError
-from fastglt.gating import prunable_weights
+from fastglt.gating import ChannelGroup, prunable_weights
 from fastglt.masks import EdgeGroups, EdgeMask, WeightMask
 from fastglt.search import METHODS
 from fastglt.settings import Settings
@@ -44,6 +44,9 @@ class SearchContext:
         generator: Seeded source of randomness.
         callback: To be told of every step.
         narrow: Makes a narrower model, see :func:`fastglt.find`, if there is a way.
+        channels: Finds the model's hidden channels.
+        reference: The dense model as a teacher, whether it guides or not; ``None`` where there is
+            none that has seen no more of the graph than the search may.
     """
 
     model: nn.Module
@@ -55,6 +58,8 @@ class SearchContext:
     generator: torch.Generator
     callback: Callback
     narrow: Narrow | None = None
+    channels: Callable[[], Collection[ChannelGroup]] = tuple
+    reference: Objective | None = None
 
 
 @dataclass(frozen=True)

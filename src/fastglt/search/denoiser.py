@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from fastglt.data.forms import to_edge_index
 from fastglt.data.validate import check_edges
 from fastglt.errors import BudgetError, InputError
 from fastglt.gating import (
+    ChannelGroup,
     check_model,
     gate_gradient,
     mean_over_groups,
@@ -70,6 +72,8 @@ class Denoiser:
             dropped by ``|gate|`` instead of by the gradient of unit gates.
         groups: The graph's edge groups, where they are known already; finding them takes seconds
             on tens of millions of edges.
+        channels: The model's hidden channels, see :func:`fastglt.gating.channel_groups`; without
+            them ``config.channel_power`` is of no account.
 
     Raises:
         BudgetError: If a sparsity is out of range or leaves a layer or the graph empty.
@@ -91,6 +95,7 @@ class Denoiser:
         edge_score: Tensor | None = None,
         edge_gate: nn.Parameter | None = None,
         groups: EdgeGroups | None = None,
+        channels: Collection[ChannelGroup] = (),
     ) -> None:
         self.config = config or DenoiseConfig()
         check_model(model, self.config.include, self.config.exclude)
@@ -112,7 +117,15 @@ class Denoiser:
         self._edges = EdgeDenoiser(
             self.groups, start[0], self._initial_score(edge_score), edge_gate, optimizer
         )
-        self._weights = WeightDenoiser(weights, optimizer, start[1], self.config.allocation)
+        by_channel = partial(
+            scores.by_channel,
+            weights=dict(model.named_parameters()),
+            groups=channels,
+            power=self.config.channel_power,
+        )
+        self._weights = WeightDenoiser(
+            weights, optimizer, start[1], self.config.allocation, channels, by_channel
+        )
         self._edge_gate = edge_gate
         self._one_shot = (self._edges.mask, self._weights.mask)
         self._num_steps = 0

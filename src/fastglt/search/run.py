@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt import scores
-from fastglt.gating import edge_gradient
+from fastglt.allocation import LIVE
+from fastglt.gating import edge_gradient, gate_gradient, unit_gates
 from fastglt.masks import EdgeMask
 from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
@@ -22,9 +24,12 @@ from fastglt.training.inputs import with_edge_places
 from fastglt.training.loop import make_optimizer, predict, train_step
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY
+from fastglt.training.teacher import Objective, Teacher
 
 GATE_NOISE = 1e-4
 """Standard deviation of the noise that trained gates start with, around 1 (FastGLT's code)."""
+DRAWS = 8
+"""Random graphs that edges are scored on before the one-shot cut, by ``divergence``."""
 GATE_FLOOR = 1e-4
 """Trained gates of kept edges are held at or above this after every step, since negative edge
 weights break GCN normalisation."""
@@ -39,12 +44,14 @@ class SearchRun:
         optimizer: Trains the model and the gates.
         gate: ``[num_groups]`` trained gates, or ``None`` where gates are units.
         denoiser: Holds the masks.
+        reference: Whose predictions on the whole graph those on the kept one are to resemble.
     """
 
     context: SearchContext
     optimizer: torch.optim.Optimizer
     gate: nn.Parameter | None
     denoiser: Denoiser
+    reference: Objective
 
     def score(self, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
         """What :meth:`Denoiser.step` scores edges by: a loss on their gates, or scores."""
@@ -52,6 +59,9 @@ class SearchRun:
         if context.settings.edge_score == "influence":
             keep = self.denoiser.edge_mask.keep
             return _influence(context, self.denoiser.data, keep)
+        if context.settings.edge_score == "divergence":
+            loss = _divergence(context, context.model, self.reference, gate)
+            return -gate_gradient(loss, gate, context.groups)
         if self.gate is not None:
             # Pruned gates are held at 0, but what counts is the slope of a whole edge.
             whole = torch.where(self.denoiser.edge_mask.keep, self.gate.detach(), 1.0)
@@ -88,6 +98,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
             context.callback.on_step("pretrain", epoch, None)
     if epochs:
         context.callback.on_phase_end("pretrain")
+    reference = _reference(context)
     denoiser = Denoiser(
         context.model,
         optimizer,
@@ -96,14 +107,15 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         edge_sparsity=settings.edge_sparsity,
         weight_sparsity=settings.weight_sparsity,
         config=settings if steps else _without_warmup(settings),
-        edge_score=_one_shot_score(context, gate),
+        edge_score=_one_shot_score(context, gate, reference),
         edge_gate=gate,
         groups=context.groups,
+        channels=context.channels() if _goes_by_channels(settings) else (),
     )
     optimizer.param_groups[0]["weight_decay"] = settings.masked_weight_decay
     if settings.edge_sparsity > 0 and ADJACENCY in data:
         data[ADJACENCY].forget()  # from here on the kept graph is trained on
-    return SearchRun(context, optimizer, gate, denoiser)
+    return SearchRun(context, optimizer, gate, denoiser, reference)
 
 
 def denoise(run: SearchRun) -> None:
@@ -145,6 +157,11 @@ def result_of(run: SearchRun) -> SearchResult:
     )
 
 
+def _goes_by_channels(settings: Settings) -> bool:
+    counts = settings.channel_power > 0 or settings.allocation == LIVE
+    return counts and settings.weight_sparsity > 0
+
+
 def _without_warmup(settings: Settings) -> Settings:
     """Where no denoising follows, the cut goes to the target at once."""
     return settings.model_copy(update={"warmup_start": 1.0, "warmup_events": 0})
@@ -181,7 +198,9 @@ def _train(
             gate.masked_fill_(mask.keep & (gate < GATE_FLOOR), GATE_FLOOR)
 
 
-def _one_shot_score(context: SearchContext, gate: nn.Parameter | None) -> Tensor:
+def _one_shot_score(
+    context: SearchContext, gate: nn.Parameter | None, reference: Objective
+) -> Tensor:
     """``[num_groups]`` scores of the one-shot cut.
 
     Trained gates without any pre-training differ by their initial noise only, so the edges are
@@ -195,6 +214,8 @@ def _one_shot_score(context: SearchContext, gate: nn.Parameter | None) -> Tensor
     keep = EdgeMask.full(groups).keep
     if settings.edge_score == "influence":
         return _influence(context, context.data, keep)
+    if settings.edge_score == "divergence":
+        return _worth_on_random_graphs(context, reference)
 
     def loss(_: Tensor, edge_weight: Tensor) -> Tensor:
         return _scoring_loss(context, edge_weight)
@@ -209,6 +230,47 @@ def _scoring_loss(context: SearchContext, gate: Tensor) -> Tensor:
     context.model.eval()
     out = context.objective.task.forward(context.model, data, gate)
     return context.objective(out, data)
+
+
+def _reference(context: SearchContext) -> Objective:
+    """The teacher, else the dense model, else the model as it is now, on the whole graph."""
+    if context.reference is not None:
+        return context.reference
+    model = copy.deepcopy(context.model).eval()
+    task = context.objective.task
+    with torch.no_grad():
+        encoded = task.encode(model, context.data)
+    return Objective(task, Teacher(encoded, model=model))
+
+
+def _divergence(
+    context: SearchContext, model: nn.Module, reference: Objective, gate: Tensor
+) -> Tensor:
+    """How far predictions with ``[num_edges]`` gates are from the reference's without, a scalar."""
+    task = context.objective.task
+    data = task.scored(context.data, context.generator)
+    model.eval()
+    return reference.divergence(task.forward(model, data, gate), data)
+
+
+def _worth_on_random_graphs(context: SearchContext, reference: Objective) -> Tensor:
+    """``[num_groups]``: how much an edge brings the reference's predictions back, on average.
+
+    The negative gradient of the divergence on :data:`DRAWS` random graphs of the sparsity asked
+    for, much as a Shapley value averages over coalitions of a size. On the whole graph the
+    divergence is 0, and so is its gradient.
+    """
+    groups, sparsity = context.groups, context.settings.edge_sparsity
+    teacher = reference.teacher
+    model = context.model if teacher is None or teacher.model is None else teacher.model
+    total = torch.zeros(groups.num_groups, device=groups.index.device)
+    for _ in range(DRAWS):
+        noise = torch.rand(groups.num_groups, generator=context.generator)
+        gate = unit_gates(groups, (noise >= sparsity).to(total.device))
+        with torch.enable_grad():
+            loss = _divergence(context, model, reference, gate)
+        total -= gate_gradient(loss, gate, groups)
+    return total
 
 
 @torch.no_grad()

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from fastglt import scores
-from fastglt.allocation import GLOBAL, allocate, cut_weights, shrink
+from fastglt.allocation import GLOBAL, LIVE, allocate, allocate_live, cut_weights, shrink
 from fastglt.errors import BudgetError, InputError
-from fastglt.gating import WeightGate
+from fastglt.gating import ChannelGroup, WeightGate
 from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity, num_removed, select_top
+
+Scores = dict[str, Tensor]
 
 
 def swap(keep: Tensor, drop_score: Tensor, grow_score: Tensor, share: float, target: int) -> Tensor:
     """Exchange the worst kept components for the best pruned ones.
 
-    ``floor(share * kept)`` of those that were pruned before are regrown, but no more than there are
-    or than ``target``. As many kept ones are dropped, and so many more that ``target`` are left.
+    ``floor(share * kept)`` of those that were pruned before are regrown, and so many more that
+    ``target`` can be reached, but no more than there are or than ``target``. Of the kept ones so
+    many are dropped that ``target`` are left.
 
     Args:
         keep: Mask of any shape.
         drop_score: Of the shape of ``keep``; the lowest kept ones are dropped.
         grow_score: Of the shape of ``keep``; the highest pruned ones are regrown.
         share: Share of the kept components to regrow, in ``[0, 1]``.
-        target: Number of components kept afterwards, at most as many as now.
+        target: Number of components kept afterwards.
 
     Returns:
         The new mask, a new tensor.
     """
     kept = int(keep.sum())
-    num_grown = min(int(share * kept), keep.numel() - kept, target)
+    num_grown = min(int(share * kept) + max(target - kept, 0), keep.numel() - kept, target)
     result = keep.clone()
     result[keep] = select_top(drop_score[keep], target - num_grown)
     result[~keep] = select_top(grow_score[~keep], num_grown)
@@ -48,6 +51,8 @@ class WeightDenoiser:
         optimizer: The optimizer that trains them.
         sparsity: Sparsity of the one-shot cut.
         allocation: Rule that shares the budget among layers.
+        channels: The model's hidden channels.
+        by_channel: What turns scores by parameter name into those that count.
     """
 
     def __init__(
@@ -56,10 +61,13 @@ class WeightDenoiser:
         optimizer: torch.optim.Optimizer,
         sparsity: float,
         allocation: str,
+        channels: Collection[ChannelGroup] = (),
+        by_channel: Callable[[Scores], Scores] = dict,
     ) -> None:
         self._parameters = dict(parameters)
-        self._allocation = allocation
-        mask, self._counts = cut_weights(scores.magnitude(self._parameters), sparsity, allocation)
+        self._allocation, self._channels, self._by_channel = allocation, channels, by_channel
+        magnitude = by_channel(scores.magnitude(self._parameters))
+        mask, self._counts = cut_weights(magnitude, sparsity, allocation)
         self._gate = WeightGate(self._parameters, optimizer, mask)
         self._gradients: dict[str, Tensor] = {}
 
@@ -86,11 +94,13 @@ class WeightDenoiser:
                 "step() after optimizer.step() and before the next zero_grad()"
             )
         self._counts = self._next_counts(sparsity)
-        masks = {}
-        for name, parameter in self._parameters.items():
-            magnitude = parameter.detach().abs()
-            gradient = self._gradients.get(name, torch.zeros_like(magnitude)).abs()
-            masks[name] = swap(self.mask[name], magnitude, gradient, share, self._counts[name])
+        none = {name: torch.zeros_like(weight) for name, weight in self._parameters.items()}
+        magnitude = self._by_channel(scores.magnitude(self._parameters))
+        gradient = self._by_channel(scores.magnitude(none | self._gradients))
+        masks = {
+            name: swap(mask, magnitude[name], gradient[name], share, self._counts[name])
+            for name, mask in self.mask.items()
+        }
         grown = sum(int((masks[name] & ~self.mask[name]).sum()) for name in masks)
         self._gate.update(WeightMask(masks))
         self._gradients = {}
@@ -101,6 +111,8 @@ class WeightDenoiser:
         self._gate.remove()
 
     def _next_counts(self, sparsity: float) -> dict[str, int]:
+        if self._allocation == LIVE:
+            return allocate_live(self.mask, self._channels, sparsity)
         shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
         if self._allocation == GLOBAL:
             total = self.mask.num_weights

@@ -186,10 +186,10 @@ def with_edge_places(data: Data) -> Data:
     return result
 
 
-def probed(model: nn.Module, data: Data, task: Task) -> Data:
+def probed(model: nn.Module, data: Data, task: Task, num_nodes: int = PROBED_NODES) -> Data:
     """A part of ``data`` that is enough to see what a model does with a graph.
 
-    It has at most :data:`PROBED_NODES` nodes, which keep their order, some of the training and
+    It has at most ``num_nodes`` nodes, which keep their order, some of the training and
     validation nodes among them, or all nodes if the model insists; and of their edges the
     self-loops and at most :data:`PROBED_EDGES` random others.
 
@@ -197,9 +197,10 @@ def probed(model: nn.Module, data: Data, task: Task) -> Data:
         model: The model; it is not changed.
         data: The graph.
         task: Calls the model.
+        num_nodes: At most so many nodes.
     """
     try:
-        part = _some_nodes(data)
+        part = _some_nodes(data, num_nodes)
         if part is not data:
             with torch.no_grad():
                 out = task.encode(copy.deepcopy(model).eval(), part)
@@ -220,10 +221,10 @@ def with_few_edges(data: Data) -> Data:
     return kept_view(data, keep)
 
 
-def _some_nodes(data: Data) -> Data:
+def _some_nodes(data: Data, most: int) -> Data:
     num_nodes, edge_index = int(data.num_nodes), data.edge_index
     # On a GPU an index that is out of the part's range could not be caught.
-    if num_nodes <= PROBED_NODES or data.get("x") is None or edge_index.device.type != "cpu":
+    if num_nodes <= most or data.get("x") is None or edge_index.device.type != "cpu":
         return data
     first = torch.zeros(num_nodes, dtype=torch.bool)
     loops = (edge_index[0] == edge_index[1]).nonzero().view(-1)
@@ -232,11 +233,11 @@ def _some_nodes(data: Data) -> Data:
     for mask in (data.get("train_mask"), data.get("val_mask")):
         if isinstance(mask, Tensor) and mask.shape == first.shape:
             first[mask.nonzero().view(-1)[:_FIRST]] = True
-    near = Field.of(edge_index, first, num_convs=3).order[:PROBED_NODES]
+    near = Field.of(edge_index, first, num_convs=3).order[:most]
     inside = torch.zeros_like(first)
     inside[near] = True
     others = (~inside).nonzero().view(-1)
-    inside[others[: PROBED_NODES - len(near)]] = True
+    inside[others[: most - len(near)]] = True
     place = inside.cumsum(0) - 1
     part = keep_edges(data, inside[edge_index].all(dim=0))
     part.edge_index = place[part.edge_index]
