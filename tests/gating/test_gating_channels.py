@@ -156,6 +156,12 @@ def test_tied_weights_are_left_out():
     assert found == []
 
 
+def test_a_weight_that_is_computed_from_others_is_left_out():
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    nn.utils.parametrizations.weight_norm(model[0])
+    assert channel_groups(model, lambda copy_: copy_(torch.randn(9, 4))) == []
+
+
 def test_the_model_is_left_as_it_was():
     data = graph()
     model = backbone("gin", data, norm="batch_norm").train()

@@ -74,11 +74,12 @@ class _Probe:
     def __init__(self, model: nn.Module, call: Callable[[nn.Module], object]) -> None:
         self._model, self._call = copy.deepcopy(model).eval(), call
         tied = tied_names(self._model)
+        own = dict(self._model.named_parameters()).keys() - tied.values()
         self._layers = {
             name: module
             for path, module in self._model.named_modules()
             if isinstance(module, (nn.Linear, PyGLinear))
-            and (name := f"{path}.weight".lstrip(".")) not in {*tied, *tied.values()}
+            and (name := f"{path}.weight".lstrip(".")) in own
         }
 
     @property
@@ -112,7 +113,11 @@ class _Probe:
 
         forwards = {layer: partial(listen, name) for name, layer in self._layers.items()}
         norms = (module for module in self._model.modules() if isinstance(module, NORMS))
-        with _replaced(forwards | dict.fromkeys(norms, _as_given)):
+        with (
+            _replaced(forwards | dict.fromkeys(norms, _as_given)),
+            torch.random.fork_rng(devices=[]),
+        ):
+            torch.manual_seed(0)  # whatever is drawn, it is the same in every call
             self._call(self._model)
         return {name: calls[0] for name, calls in heard.items() if len(calls) == 1}
 

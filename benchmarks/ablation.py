@@ -1,0 +1,161 @@
+"""What each part of a search is worth, on validation: one part off, or another in its place.
+
+Tickets are compared with their dense model at the joint budgets of :data:`CELLS`, under the
+settings of :data:`BASE` and under one change of them at a time. The test split is not read, so
+that settings can be chosen by what is seen here. Finished cells are appended to a JSON-lines file
+and not computed again::
+
+    python benchmarks/ablation.py run --seeds 3 --cells gcn:cora,gcn:citeseer
+    python benchmarks/ablation.py summary
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections import defaultdict
+from typing import Any
+
+from _cells import Key, Result, names, read_cells, run_missing, study_parser
+from fastglt import data as datasets
+from fastglt.api.evidence import find_with_evidence
+from fastglt.models import build_model
+from fastglt.models.config import BackboneConfig
+from fastglt.search import METHOD_VERSION
+from fastglt.search.presets import resolve_settings
+from fastglt.study.statistics import interval
+from fastglt.training.seeding import seeded
+from fastglt.training.tasks import NodeClassification
+
+CELLS = {
+    "gcn:cora": (0.5, 0.98), "gcn:citeseer": (0.8, 0.99), "gcn:pubmed": (0.7, 0.99),
+    "gin:cora": (0.5, 0.98), "gin:citeseer": (0.6, 0.99), "gin:pubmed": (0.7, 0.99),
+    "gat:cora": (0.75, 0.99), "gat:citeseer": (0.8, 0.99), "gat:pubmed": (0.8, 0.99),
+    "gcn:computers": (0.8, 0.98),
+}  # fmt: skip
+"""Backbone and graph to edge and weight sparsity."""
+BASE: dict[str, Any] = {
+    "channel_power": 2.0,
+    "allocation": "live",
+    "decay_power": 0.5,
+    "edge_score": "divergence",
+    "alpha": 0.3,
+    "teacher_weight": 0.9,
+}
+"""What differs from the library's defaults in every cell."""
+VARIANTS = (
+    "base", "channel_power=0", "channel_power=1", "allocation=erk", "allocation=uniform",
+    "decay_power=0", "decay_power=1", "edge_score=influence", "edge_score=unit-gate", "alpha=0.1",
+    "teacher_weight=0.7", "teacher_weight=1", "teacher=none", "denoise_steps=120",
+    "edge_values=learned", "method=one-shot", "method=random",
+)  # fmt: skip
+HIDDEN = 512
+
+
+def all_keys(args: argparse.Namespace) -> list[Key]:
+    """The cells that the arguments ask for, seeds outermost so that early stops stay balanced."""
+    return [
+        {
+            "model": cell.split(":")[0],
+            "dataset": cell.split(":")[1],
+            "budget": list(CELLS[cell]),
+            "variant": variant,
+            "settings": BASE | _change(variant),
+            "seed": seed,
+            "version": METHOD_VERSION,
+        }
+        for seed, cell, variant in itertools.product(
+            range(args.first_seed, args.first_seed + args.seeds), args.cells, args.variants
+        )
+    ]
+
+
+def run_cell(key: Key, root: str | None) -> Result:
+    """One search without the test split; the figures of the ticket."""
+    dataset = datasets.load(key["dataset"], root=root, split_seed=key["seed"])
+    with seeded(key["seed"]):
+        model = build_model(
+            key["model"],
+            dataset.data.num_features,
+            dataset.num_classes,
+            BackboneConfig(hidden=HIDDEN),
+        )
+    edges, weights = key["budget"]
+    settings = resolve_settings(
+        {**key["settings"], "edge_sparsity": edges, "weight_sparsity": weights, "seed": key["seed"]}
+    )
+    task = NodeClassification()
+    ticket = find_with_evidence(model, dataset.data, task, settings, reads_test=False).ticket
+    kept = {
+        name: [int(mask.any(dim=1).sum()), int(mask.any(dim=0).sum())]
+        for name, mask in ticket.weight_masks.items()
+    }
+    chosen = ("val_dense", "val_ticket", "macs_dense", "macs_ticket", "seconds", "epochs")
+    return {name: ticket.metrics[name] for name in chosen} | {"live": kept}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compute the missing cells."""
+    run_missing(args, all_keys(args), lambda key: run_cell(key, args.root), _line)
+
+
+def summary(args: argparse.Namespace) -> None:
+    """Print, for each cell and variant, ticket minus dense, and that minus the same of the base."""
+    gaps: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for cell in read_cells(args.out):
+        key, result = cell["key"], cell["result"]
+        if key["version"] == METHOD_VERSION and key["settings"] == BASE | _change(key["variant"]):
+            place = f"{key['model']}:{key['dataset']}"
+            gap = 100 * (result["val_ticket"] - result["val_dense"])
+            gaps[key["variant"]][place][key["seed"]] = gap
+    print(f"{'variant':22} {'cell':15} {'seeds':>5} {'- dense':>8}  - base (95 %)")
+    for variant, by_place in gaps.items():
+        changes = []
+        for place, by_seed in sorted(by_place.items()):
+            base = gaps["base"][place]
+            common = [gap - base[seed] for seed, gap in by_seed.items() if seed in base]
+            changes += common
+            mean = interval(list(by_seed.values())).mean
+            print(f"{variant:22} {place:15} {len(by_seed):5} {mean:+8.2f}  {_told(common)}")
+        print(f"{variant:22} {'all':15} {'':5} {'':8}  {_told(changes)}")
+
+
+def _told(changes: list[float]) -> str:
+    if not changes:
+        return "-"
+    found = interval(changes)
+    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+
+
+def _change(variant: str) -> dict[str, Any]:
+    if variant == "base":
+        return {}
+    name, text = variant.split("=", 1)
+    try:
+        return {name: json.loads(text)}
+    except json.JSONDecodeError:
+        return {name: text}
+
+
+def _line(key: Key, result: Result) -> str:
+    gap = 100 * (result["val_ticket"] - result["val_dense"])
+    return (
+        f"{key['model']} {key['dataset']:9} {key['variant']:22} seed {key['seed']}: {gap:+.2f} "
+        f"({result['seconds']['total']:.0f} s)"
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of this program."""
+    top = study_parser(__doc__, "ablation.jsonl")
+    top.add_argument("--cells", type=names, default=list(CELLS), help="backbone:graph,...")
+    top.add_argument("--variants", type=names, default=list(VARIANTS), help="base,name=value,...")
+    top.add_argument("--seeds", type=int, default=3)
+    top.add_argument("--first-seed", type=int, default=0)
+    return top
+
+
+if __name__ == "__main__":
+    arguments = parser().parse_args()
+    {"run": run, "summary": summary}[arguments.command](arguments)
