@@ -137,11 +137,8 @@ def test_every_setting_is_described(model):
         assert not field.is_required(), name
 
 
-def test_weight_decay_under_a_mask_falls_with_the_share_of_weights_kept():
-    given = {"weight_sparsity": 0.99, "weight_decay": 1e-3}
-    assert resolve_settings(given).masked_weight_decay == 1e-3
-    for power, expected in ((0.5, 1e-4), (1.0, 1e-5)):
-        settings = resolve_settings(given | {"decay_power": power})
-        assert settings.masked_weight_decay == pytest.approx(expected)
-    edges_only = resolve_settings({"edge_sparsity": 0.5, "decay_power": 1.0})
-    assert edges_only.masked_weight_decay == 5e-4
+@pytest.mark.parametrize(("power", "expected"), [(0.0, 1e-3), (0.5, 1e-4), (1.0, 1e-5)])
+def test_weight_decay_falls_with_the_share_of_weights_kept(power, expected):
+    settings = resolve_settings({"weight_decay": 1e-3, "decay_power": power})
+    assert settings.weight_decay_at(0.99) == pytest.approx(expected)
+    assert settings.weight_decay_at(0.0) == 1e-3

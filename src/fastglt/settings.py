@@ -211,11 +211,9 @@ class Settings(DenoiseConfig):
         description="compute with features and graph as sparse matrices where proven equal",
     )
 
-    @property
-    def masked_weight_decay(self) -> float:
-        """Weight decay of a model under its weight mask."""
-        density = 1 - self.weight_sparsity
-        return self.weight_decay * math.pow(density, self.decay_power)
+    def weight_decay_at(self, sparsity: float) -> float:
+        """Weight decay of a model of which that share of the prunable weights is removed."""
+        return self.weight_decay * math.pow(1 - sparsity, self.decay_power)
 
     @model_validator(mode="after")
     def _check_edge_values(self) -> Settings:

@@ -156,6 +156,43 @@ def test_tied_weights_are_left_out():
     assert found == []
 
 
+@pytest.mark.parametrize("use", ["output", "parameter", "both of two"])
+def test_channels_that_something_else_reads_are_no_group(use):
+    class Read(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 3), nn.Linear(3, 3)
+            self.w = nn.Parameter(torch.randn(3, 3))
+
+        def forward(self, x, edge_index):
+            h = self.first(x)
+            out = self.second(h.relu())
+            if use == "output":
+                return h + out
+            if use == "parameter":
+                return out + h @ self.w
+            return out + self.second(h)
+
+    data = graph()
+    data.x = torch.randn(data.num_nodes, 4)
+    assert groups_of(Read(), data) == []
+
+
+def test_a_layer_may_be_called_by_keyword_and_return_several_things():
+    class ByKeyword(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 3), nn.Linear(3, 2)
+
+        def forward(self, x, edge_index):
+            out = self.second(input=self.first(input=x).relu())
+            return {"out": out, "number": 3, "pair": (out, edge_index)}
+
+    data = graph()
+    data.x = torch.randn(data.num_nodes, 4)
+    assert told(groups_of(ByKeyword(), data)) == [(("first.weight",), ["second.weight"])]
+
+
 def test_a_weight_that_is_computed_from_others_is_left_out():
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
     nn.utils.parametrizations.weight_norm(model[0])

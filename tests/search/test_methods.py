@@ -133,7 +133,7 @@ def test_phases_are_announced_and_ended():
 def test_weight_decay_falls_after_the_cut(power):
     context = _context(weight_decay=0.1, decay_power=power)
     run = cut(context, steps=4)
-    expected = context.settings.masked_weight_decay
+    expected = context.settings.weight_decay_at(context.settings.weight_sparsity)
     assert run.optimizer.param_groups[0]["weight_decay"] == expected
     assert (expected < 0.1) == (power > 0)
 

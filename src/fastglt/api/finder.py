@@ -291,7 +291,10 @@ class Finder:
             self.model,
             train,
             objective,
-            self._fit_config(self.settings.retrain_epochs, self.settings.masked_weight_decay),
+            self._fit_config(
+                self.settings.retrain_epochs,
+                self.settings.weight_decay_at(result.weight_mask.sparsity),
+            ),
             seed=self.settings.seed,
             phase="retrain" if rewinds else "finetune",
             val_data=kept if self.views.are_inductive else None,

@@ -44,14 +44,15 @@ class SearchRun:
         optimizer: Trains the model and the gates.
         gate: ``[num_groups]`` trained gates, or ``None`` where gates are units.
         denoiser: Holds the masks.
-        reference: Whose predictions on the whole graph those on the kept one are to resemble.
+        reference: Whose predictions on the whole graph those on the kept one are to resemble,
+            where edges are scored by that.
     """
 
     context: SearchContext
     optimizer: torch.optim.Optimizer
     gate: nn.Parameter | None
     denoiser: Denoiser
-    reference: Objective
+    reference: Objective | None
 
     def score(self, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
         """What :meth:`Denoiser.step` scores edges by: a loss on their gates, or scores."""
@@ -59,7 +60,7 @@ class SearchRun:
         if context.settings.edge_score == "influence":
             keep = self.denoiser.edge_mask.keep
             return _influence(context, self.denoiser.data, keep)
-        if context.settings.edge_score == "divergence":
+        if self.reference is not None and context.settings.edge_score == "divergence":
             loss = _divergence(context, context.model, self.reference, gate)
             return -gate_gradient(loss, gate, context.groups)
         if self.gate is not None:
@@ -83,6 +84,9 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         steps: Denoising steps that are going to follow.
     """
     settings, task = context.settings, context.objective.task
+    spare = None  # some convs (SuperGATConv) cannot be copied once they have been trained
+    if settings.edge_score == "divergence" and context.reference is None:
+        spare = copy.deepcopy(context.model)
     gate = _new_gate(context)
     gates = () if gate is None else (gate,)
     data = context.data if gate is None else with_edge_places(context.data)
@@ -98,7 +102,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
             context.callback.on_step("pretrain", epoch, None)
     if epochs:
         context.callback.on_phase_end("pretrain")
-    reference = _reference(context)
+    reference = context.reference if spare is None else _as_it_is(context, spare)
     denoiser = Denoiser(
         context.model,
         optimizer,
@@ -112,7 +116,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         groups=context.groups,
         channels=context.channels() if _goes_by_channels(settings) else (),
     )
-    optimizer.param_groups[0]["weight_decay"] = settings.masked_weight_decay
+    optimizer.param_groups[0]["weight_decay"] = settings.weight_decay_at(settings.weight_sparsity)
     if settings.edge_sparsity > 0 and ADJACENCY in data:
         data[ADJACENCY].forget()  # from here on the kept graph is trained on
     return SearchRun(context, optimizer, gate, denoiser, reference)
@@ -199,7 +203,7 @@ def _train(
 
 
 def _one_shot_score(
-    context: SearchContext, gate: nn.Parameter | None, reference: Objective
+    context: SearchContext, gate: nn.Parameter | None, reference: Objective | None
 ) -> Tensor:
     """``[num_groups]`` scores of the one-shot cut.
 
@@ -214,7 +218,7 @@ def _one_shot_score(
     keep = EdgeMask.full(groups).keep
     if settings.edge_score == "influence":
         return _influence(context, context.data, keep)
-    if settings.edge_score == "divergence":
+    if reference is not None and settings.edge_score == "divergence":
         return _worth_on_random_graphs(context, reference)
 
     def loss(_: Tensor, edge_weight: Tensor) -> Tensor:
@@ -232,11 +236,10 @@ def _scoring_loss(context: SearchContext, gate: Tensor) -> Tensor:
     return context.objective(out, data)
 
 
-def _reference(context: SearchContext) -> Objective:
-    """The teacher, else the dense model, else the model as it is now, on the whole graph."""
-    if context.reference is not None:
-        return context.reference
-    model = copy.deepcopy(context.model).eval()
+def _as_it_is(context: SearchContext, model: nn.Module) -> Objective:
+    """The context's model as it is now as a teacher; ``model`` is a copy of it to be used."""
+    model.load_state_dict(context.model.state_dict())
+    model.eval()
     task = context.objective.task
     with torch.no_grad():
         encoded = task.encode(model, context.data)
