@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GCN
+from torch_geometric.nn import GCN, SuperGATConv
 
 import fastglt
 from fastglt.cost import num_parameters
@@ -595,3 +595,34 @@ def test_a_model_that_fails_on_the_graph_is_named():
 def test_infinite_settings_are_refused_before_the_search(name):
     with pytest.raises(InputError, match=name):
         find(**{name: float("inf")})
+
+
+def test_a_conv_that_cannot_be_copied_once_it_was_trained():
+    class Attention(torch.nn.Module):
+        def __init__(self, num_features):
+            super().__init__()
+            self.first = SuperGATConv(num_features, 8)
+            self.second = SuperGATConv(8, 3)
+
+        def forward(self, x, edge_index):
+            return self.second(self.first(x, edge_index).relu(), edge_index)
+
+    data = graph()
+    for edge_score in ("influence", "divergence"):
+        ticket = fastglt.find(
+            Attention(data.num_features), data, **TINY, edge_sparsity=0.3, weight_sparsity=0.5,
+            teacher="none", inductive=True, edge_score=edge_score,
+        )  # fmt: skip
+        assert 0 < ticket.metrics["edge_sparsity"] < 1
+
+
+def test_weight_decay_stays_where_no_weight_is_pruned():
+    data = graph()
+    found = [
+        fastglt.find(
+            build("gcn", data), data, **TINY, weight_sparsity=0.9, teacher="none", method="dense",
+            weight_decay=0.05, decay_power=power,
+        ).metrics
+        for power in (0.0, 1.0)
+    ]  # fmt: skip
+    assert found[0]["val_ticket"] == found[1]["val_ticket"]

@@ -113,6 +113,9 @@ def test_a_run_that_fails_ends_the_search(frontier, made_up):
         (["--resolution=0"], "resolution"),
         (["--search-seeds=1"], "search_seeds"),
         (["--axis=nodes"], "axis"),
+        (["--method=dense"], "prunes nothing on axis edges; choose another method"),
+        (["--method=small-dense"], "choose --axis weights"),
+        (["--method=dspar", "--axis=joint"], "choose --axis edges"),
     ],
 )
 def test_refused_before_anything_is_run(args, message, frontier, made_up, tmp_path):

@@ -63,6 +63,17 @@ def test_controls_that_were_not_run_are_named():
     assert "Like for like is unknown" in sentences
 
 
+@pytest.mark.parametrize(("epochs", "says"), [(200, "like for like"), (150, "not like for like")])
+def test_without_a_teacher_equal_epochs_are_like_for_like(epochs, says):
+    cells = runs("fastglt", 0.0, seeds=3)
+    for each in cells:
+        each.settings.update(teacher="none", retrain_epochs=epochs)
+    cells = [each.model_copy(update={"settings_hash": hash_of(each.spec)}) for each in cells]
+    sentences = " ".join(found(cells).sentences)
+    assert f"is {says}." in sentences
+    assert "the dense model with the same teacher" not in sentences
+
+
 def test_one_seed_shows_nothing():
     result = found(runs("fastglt", -5.0, seeds=1))
     assert result.verdict is Verdict.INCONCLUSIVE

@@ -194,3 +194,20 @@ def test_an_interval_covers_as_often_as_it_says():
     )
     low, high = limits(0.95, 1500)
     assert low <= covered <= high
+
+
+@pytest.mark.parametrize("looks", [(5, 10), (3, 30), (10, 20, 30), (2, 4, 6, 8)])
+@pytest.mark.parametrize("level", [0.05, 0.005])
+def test_levels_of_looks_agree_with_the_joint_distribution(looks, level):
+    rate = look_level(looks, level)
+    counts = np.asarray(looks, dtype=float)
+    correlation = np.sqrt(np.minimum.outer(counts, counts) / np.maximum.outer(counts, counts))
+    joint = stats.multivariate_normal(cov=correlation, seed=0)
+    bound = np.full(len(looks), stats.norm.isf(rate))
+    assert 1 - joint.cdf(bound) == pytest.approx(level, rel=2e-3)
+
+
+def test_many_looks_take_no_time_and_more_of_them_a_lower_rate():
+    rates = [look_level(tuple(range(1, last + 1))) for last in (2, 5, 15, 30)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0.0070625, rel=1e-4)  # with four times the nodes

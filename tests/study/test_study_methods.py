@@ -7,7 +7,8 @@ import pytest
 from fastglt.errors import BudgetError, InputError, UnknownNameError
 from fastglt.search import METHODS
 from fastglt.search.presets import resolve_settings
-from fastglt.study.methods import GUIDANCE, choices
+from fastglt.settings import Settings
+from fastglt.study.methods import GUIDANCE, LIKE, SEARCH, choices
 
 GIVEN = {"edge_sparsity": 0.2}
 
@@ -81,3 +82,20 @@ def test_unknown_names(name, message):
 def test_a_budget_that_a_method_cannot_reach():
     with pytest.raises(BudgetError, match="'dspar' is for edges only"):
         choices(["fastglt", "dspar"], {"weight_sparsity": 0.5})
+
+
+def test_a_control_is_trained_as_long_as_what_it_is_compared_with():
+    both = choices(["fastglt", "fastglt:paper"], GIVEN | {"teacher": "dense"})
+    assert [choice.label for choice in both[2:]] == ["dense + teacher", "dense + teacher (paper)"]
+    for method, control in zip(both[:2], both[2:], strict=True):
+        assert [getattr(control.settings, name) for name in LIKE] == [
+            getattr(method.settings, name) for name in LIKE
+        ]
+
+
+def test_a_control_is_the_same_run_whatever_the_search_is_told():
+    plain = choices(["fastglt"], GIVEN)[-1]
+    told = choices(["fastglt"], GIVEN | {"alpha": 0.3, "interval": 3, "edge_score": "unit-gate"})
+    assert told[-1] == plain
+    assert choices(["fastglt"], GIVEN | {"lr": 0.02})[-1] != plain
+    assert set(SEARCH) < set(Settings.model_fields)

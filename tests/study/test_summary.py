@@ -154,6 +154,27 @@ def test_runs_with_other_settings_are_not_further_seeds_of_the_same_row():
     assert [row.label for row in table.rows] == ["fastglt [alpha 0.1]", "fastglt [alpha 0.2]"]
 
 
+def test_a_method_is_called_the_same_at_every_budget():
+    first = [made_up.cell(settings={"alpha": 0.1, "weight_sparsity": s}) for s in (0.5, 0.7)]
+    cells = [*first, made_up.cell(settings={"alpha": 0.2, "weight_sparsity": 0.5})]
+    half, more = tables(cells)
+    assert [row.label for row in half.rows] == ["fastglt [alpha 0.1]", "fastglt [alpha 0.2]"]
+    assert [row.label for row in more.rows] == ["fastglt [alpha 0.1]"]
+
+
+def test_runs_that_saw_less_of_the_graph_are_a_table_of_their_own():
+    cells = [made_up.cell(settings={"inductive": inductive}) for inductive in (False, True)]
+    titles = [table.title for table in tables(cells)]
+    assert titles == ["Cora [inductive false]", "Cora [inductive true]"]
+
+
+def test_costs_are_compared_with_ugs_of_any_preset_its_own_last():
+    paper = made_up.cell("ugs", label="ugs (paper)", preset="paper", seconds=19)
+    for ugs, ratio in (([paper], 10), ([paper, made_up.cell("ugs", seconds=5)], 3)):
+        (table,) = tables([*ugs, made_up.cell(seconds=1)])
+        assert table.row("fastglt").cost_ratio == pytest.approx(ratio)
+
+
 def test_dense_models_that_were_trained_otherwise_have_a_table_of_their_own():
     found = tables([made_up.cell(settings={"lr": lr}) for lr in (0.01, 0.02)])
     assert [len(table.rows) for table in found] == [1, 1]

@@ -258,6 +258,7 @@ class Finder:
             self.narrow,
             self._channels,
             reference,
+            lambda: copy.deepcopy(self.untrained),
         )
         return get_method(self.settings.method).search(context)
 

@@ -14,6 +14,7 @@ from fastglt.cli.options import FRONTIER_SPECS, FrontierOptions, option_names, v
 from fastglt.cli.output import STDOUT, Output, write_json
 from fastglt.cli.study import Outcome, as_json, check_study, print_tables, run_all
 from fastglt.errors import BudgetError, InputError
+from fastglt.search import METHODS
 from fastglt.study.cells import BUDGET, read_cells
 from fastglt.study.frontier import Probe, Search, search
 from fastglt.study.methods import choices
@@ -36,6 +37,10 @@ def run(given: Mapping[str, Any]) -> None:
     inputs = StudyInputs.of(values)
     method = str(values.get("method", "fastglt"))
     choices([method], inputs.settings)  # refuses what cannot be used
+    axes = METHODS[method.partition(":")[0]].axes
+    if options.axis not in axes:
+        able = f"choose --axis {' or '.join(axes)}" if axes else "choose another method"
+        raise InputError(f"method {method!r} prunes nothing on axis {options.axis}; {able}")
     if options.first_seed + max(options.seeds, options.max_seeds) > SEARCH_SEED:
         raise InputError(
             f"first_seed must leave all seeds below {SEARCH_SEED}, from which on they are those of "

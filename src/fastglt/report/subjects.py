@@ -13,6 +13,7 @@ from fastglt.study.summary import (
     Row,
     Table,
     is_teacher_control,
+    method_names,
     subject_key,
     subject_titles,
     tables,
@@ -57,14 +58,17 @@ class Subject:
     @property
     def groups(self) -> dict[str, tuple[Cell, ...]]:
         """The cells of each method by its name in the tables, in the same order."""
+        name = method_names(self.cells)
         found: dict[str, tuple[Cell, ...]] = {}
+        counted: set[tuple[str, int, int]] = set()
         for table in self.tables:
             for row in table.rows:
                 found[row.label] = (*found.get(row.label, ()), *row.cells)
-        tested = {cell.label for cells in found.values() for cell in cells}
+                counted |= {(row.label, cell.seed, cell.split_seed) for cell in row.cells}
         for cell in self.cells:
-            if cell.stage == "search" or cell.label not in tested:
-                found[cell.label] = (*found.get(cell.label, ()), cell)
+            is_counted = (name(cell), cell.seed, cell.split_seed) in counted
+            if cell.stage == "search" or not is_counted:
+                found[name(cell)] = (*found.get(name(cell), ()), cell)
         return dict(sorted(found.items(), key=lambda item: _by_method(item[1][0])))
 
 

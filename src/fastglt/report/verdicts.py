@@ -117,9 +117,11 @@ def _reservations(main: Row, compared: Comparison) -> Iterable[str]:
 
 
 def _like_for_like(main: Row) -> str:
-    if main.cells[0].settings.get("teacher") == "none":
-        return "It was trained without a teacher, so this comparison is like for like."
     compared = main.versus_like
+    if main.cells[0].settings.get("teacher") == "none":
+        if compared is None:
+            return "It was trained for other epochs than dense, so this is not like for like."
+        return "It was trained without a teacher, so this comparison is like for like."
     if compared is None:
         return (
             "Like for like is unknown: the study has no dense model trained with the same teacher."
@@ -156,7 +158,7 @@ def _controls(table: Table) -> tuple[str, ...]:
             for row in compared
             if row.versus_dense is not None
         ]
-        if not compared:
+        if not compared and not (method == "dense" and _has_no_teacher(table)):
             missing.append(name)
     sentences = []
     if said:
@@ -164,6 +166,11 @@ def _controls(table: Table) -> tuple[str, ...]:
     if missing:
         sentences.append(f"Controls that were not run here: {wording.listed(missing)}.")
     return tuple(sentences)
+
+
+def _has_no_teacher(table: Table) -> bool:
+    main = main_row(table)
+    return main is not None and main.cells[0].settings.get("teacher") == "none"
 
 
 def _control_rows(table: Table, method: str) -> Sequence[Row]:

@@ -17,6 +17,7 @@ class MethodEntry:
     Attributes:
         module: The module of this package that holds it.
         prunes_weights: Whether it can be asked for a weight sparsity.
+        axes: What ``fastglt frontier`` can look for: where a run depends on the sparsity.
         denoises: Whether its tickets have the history of a denoising run.
         is_control: Whether it is there to be beaten rather than to be used.
         defaults: Settings whose defaults are the method's own, in every preset.
@@ -25,6 +26,7 @@ class MethodEntry:
 
     module: str
     prunes_weights: bool = True
+    axes: tuple[str, ...] = ("edges", "weights", "joint")
     denoises: bool = False
     is_control: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -35,13 +37,15 @@ METHODS: dict[str, MethodEntry] = {
     "fastglt": MethodEntry("fastglt", denoises=True),
     "one-shot": MethodEntry("one_shot"),
     "random": MethodEntry("random", is_control=True),
-    "dense": MethodEntry("dense", is_control=True),
+    "dense": MethodEntry("dense", axes=(), is_control=True),
     "reinit": MethodEntry("reinit", denoises=True, is_control=True),
-    "small-dense": MethodEntry("small_dense", is_control=True),
+    "small-dense": MethodEntry("small_dense", axes=("weights",), is_control=True),
     "dropedge": MethodEntry(
-        "dropedge", prunes_weights=False, is_control=True, defaults={"teacher": "none"}
+        "dropedge", prunes_weights=False, axes=(), is_control=True, defaults={"teacher": "none"}
     ),
-    "dspar": MethodEntry("dspar", prunes_weights=False, defaults={"teacher": "none"}),
+    "dspar": MethodEntry(
+        "dspar", prunes_weights=False, axes=("edges",), defaults={"teacher": "none"}
+    ),
     "ugs": MethodEntry(
         "ugs",
         defaults={"teacher": "none", "allocation": "global", "edge_l1": 1e-2, "weight_l1": 1e-2},

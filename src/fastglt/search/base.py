@@ -6,6 +6,7 @@ To add a method, write a file with a subclass of :class:`SearchMethod`, decorate
 
 from __future__ import annotations
 
+import copy
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
@@ -47,6 +48,8 @@ class SearchContext:
         channels: Finds the model's hidden channels.
         reference: The dense model as a teacher, whether it guides or not; ``None`` where there is
             none that has seen no more of the graph than the search may.
+        another: Makes a copy of the model that was never trained, since some convs (SuperGATConv)
+            cannot be copied afterwards.
     """
 
     model: nn.Module
@@ -60,6 +63,13 @@ class SearchContext:
     narrow: Narrow | None = None
     channels: Callable[[], Collection[ChannelGroup]] = tuple
     reference: Objective | None = None
+    another: Callable[[], nn.Module] | None = None
+
+    def another_model(self) -> nn.Module:
+        """A copy of the model with the weights that it has now, which may be trained already."""
+        result = copy.deepcopy(self.model) if self.another is None else self.another()
+        result.load_state_dict(self.model.state_dict())
+        return result
 
 
 @dataclass(frozen=True)

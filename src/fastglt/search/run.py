@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict, dataclass
 
 import torch
@@ -84,9 +83,6 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         steps: Denoising steps that are going to follow.
     """
     settings, task = context.settings, context.objective.task
-    spare = None  # some convs (SuperGATConv) cannot be copied once they have been trained
-    if settings.edge_score == "divergence" and context.reference is None:
-        spare = copy.deepcopy(context.model)
     gate = _new_gate(context)
     gates = () if gate is None else (gate,)
     data = context.data if gate is None else with_edge_places(context.data)
@@ -102,7 +98,9 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
             context.callback.on_step("pretrain", epoch, None)
     if epochs:
         context.callback.on_phase_end("pretrain")
-    reference = context.reference if spare is None else _as_it_is(context, spare)
+    reference = context.reference
+    if reference is None and settings.edge_score == "divergence":
+        reference = _as_it_is(context)
     denoiser = Denoiser(
         context.model,
         optimizer,
@@ -236,11 +234,9 @@ def _scoring_loss(context: SearchContext, gate: Tensor) -> Tensor:
     return context.objective(out, data)
 
 
-def _as_it_is(context: SearchContext, model: nn.Module) -> Objective:
-    """The context's model as it is now as a teacher; ``model`` is a copy of it to be used."""
-    model.load_state_dict(context.model.state_dict())
-    model.eval()
-    task = context.objective.task
+def _as_it_is(context: SearchContext) -> Objective:
+    """The context's model as it is now, as a teacher."""
+    model, task = context.another_model().eval(), context.objective.task
     with torch.no_grad():
         encoded = task.encode(model, context.data)
     return Objective(task, Teacher(encoded, model=model))

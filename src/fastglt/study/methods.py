@@ -9,16 +9,24 @@ from typing import Any
 from fastglt.errors import InputError, UnknownNameError
 from fastglt.search import METHODS
 from fastglt.search.presets import resolve_settings
-from fastglt.settings import Settings
+from fastglt.settings import DenoiseConfig, Settings
 
 GUIDANCE = ("teacher", "teacher_weight", "teacher_temperature")
 """Settings that say how a teacher is listened to."""
 
-LIKE = (*GUIDANCE, "retrain_epochs", "patience", "lr", "weight_decay")
+LIKE = (*GUIDANCE, "retrain_epochs", "patience", "lr", "weight_decay", "edge_values")
 """Settings that are the same in a comparison like for like."""
 
-DENSE = ("dense_epochs", "lr", "weight_decay")
+DENSE = ("dense_epochs", "lr", "weight_decay", "inductive", "holdout")
 """Settings that a dense model is trained by, whatever the method and its preset."""
+
+SEARCH = (
+    *(name for name in DenoiseConfig.model_fields if name not in ("include", "exclude")),
+    "pretrain_epochs", "denoise_steps", "decay_power", "edge_score", "edge_l1", "weight_l1",
+    "mask_epochs", "fixed_epochs", "rounds", "edge_rate", "weight_rate", "mask_distance",
+    "wasserstein_weight", "edge_diversity", "edge_rule",
+)  # fmt: skip
+"""Settings that only a search goes by."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +78,21 @@ def _label(settings: Settings) -> str:
 
 
 def _teacher_controls(chosen: Sequence[Choice], given: Mapping[str, Any]) -> list[Choice]:
-    """A dense model for every way in which a method is guided and no dense model is yet."""
+    """A dense model for every way in which a method is guided and no dense model is yet.
+
+    It is told only what it goes by, so that it is the same run whatever the search is told.
+    """
     controls: list[Choice] = []
     guided = [choice for choice in chosen if choice.settings.teacher != "none"]
+    told = {name: value for name, value in given.items() if name not in SEARCH}
     for choice in guided:
-        wanted = _guidance(choice.settings)
         there = [*guided, *controls]
-        if wanted in [_guidance(one.settings) for one in there if one.settings.method == "dense"]:
+        wanted = _alike(choice.settings)
+        if wanted in [_alike(one.settings) for one in there if one.settings.method == "dense"]:
             continue
+        guidance = {name: wanted[name] for name in GUIDANCE}
         settings = resolve_settings(
-            {**given, "preset": choice.settings.preset, "method": "dense"} | wanted
+            {**told, "preset": choice.settings.preset, "method": "dense"} | guidance
         )
         label = _label(settings)
         if label in [one.label for one in there]:
@@ -88,5 +101,5 @@ def _teacher_controls(chosen: Sequence[Choice], given: Mapping[str, Any]) -> lis
     return controls
 
 
-def _guidance(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in GUIDANCE}
+def _alike(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in LIKE}

@@ -122,12 +122,22 @@ def tables(
             :func:`fastglt.study.statistics.look_level`. At any other number nothing is decided.
             ``None`` looks once, at what is there.
     """
+    cells = list(cells)
     tested = (cell for cell in cells if cell.stage != "search")
     once = {(cell.label, cell.settings_hash, *_pair(cell)): cell for cell in tested}
     groups = _grouped(once.values(), _place).values()
     titles = subject_titles(group[0] for group in groups)
+    names = {key: method_names(subject) for key, subject in _grouped(cells, subject_key).items()}
     declared = None if looks is None else tuple(looks)
-    return [_table(titles[subject_key(group[0])], group, margin, declared) for group in groups]
+    return [
+        _table(
+            titles[subject_key(group[0])],
+            _grouped(group, names[subject_key(group[0])]),
+            margin,
+            declared,
+        )
+        for group in groups
+    ]
 
 
 def subject_key(cell: Cell) -> str:
@@ -172,11 +182,14 @@ def _grouped(cells: Iterable[Cell], key: Callable[[Cell], str]) -> dict[str, lis
 
 
 def _table(
-    title: str, cells: Sequence[Cell], margin: float, looks: tuple[int, ...] | None
+    title: str,
+    by_label: Mapping[str, Sequence[Cell]],
+    margin: float,
+    looks: tuple[int, ...] | None,
 ) -> Table:
+    cells = [cell for row in by_label.values() for cell in row]
     first = cells[0]
-    by_label = _by_label(cells)
-    ugs = by_label.get(REFERENCE_METHOD, [])
+    ugs = _reference(by_label.values())
     like = [cell for cell in cells if is_teacher_control(cell)]
     rows = [_row(label, group, like, ugs, margin) for label, group in by_label.items()]
     dense = {_pair(cell): cell.test_dense for cell in cells if cell.test_dense is not None}
@@ -193,12 +206,32 @@ def _table(
     )
 
 
-def _by_label(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """The cells of each row; those of one label but other settings are a row of their own."""
-    groups = _grouped(cells, lambda cell: f"{cell.settings_hash} {cell.label}").values()
-    labels = [group[0].label for group in groups]
-    told = distinguished(labels, [group[0].spec for group in groups])
-    return dict(zip(told, groups, strict=True))
+def _reference(rows: Iterable[Sequence[Cell]]) -> Sequence[Cell]:
+    """The cells of UGS that costs are compared with: its first row, one of the preset before."""
+    candidates = [row for row in rows if row[0].method == REFERENCE_METHOD]
+    return min(candidates, key=lambda row: row[0].preset != "default", default=())
+
+
+def method_names(cells: Iterable[Cell]) -> Callable[[Cell], str]:
+    """What a cell's method is called: its label, with settings that set it apart from namesakes.
+
+    Args:
+        cells: All cells of a subject, whatever their budgets.
+    """
+    first = {_method_key(cell): cell for cell in cells}
+    labels = [cell.label for cell in first.values()]
+    told = distinguished(labels, [_without_budget(cell) for cell in first.values()])
+    names = dict(zip(first, told, strict=True))
+    return lambda cell: names[_method_key(cell)]
+
+
+def _method_key(cell: Cell) -> str:
+    return f"{hash_of(_without_budget(cell))} {cell.label}"
+
+
+def _without_budget(cell: Cell) -> dict[str, Any]:
+    settings = {name: value for name, value in cell.settings.items() if name not in BUDGET}
+    return cell.spec | {"settings": settings}
 
 
 def _row(
