@@ -18,8 +18,7 @@ from fastglt.allocation import (
     shrink,
 )
 from fastglt.errors import BudgetError, UnknownNameError
-from fastglt.gating import ChannelGroup
-from fastglt.masks import WeightMask, num_removed, select_top
+from fastglt.masks import ChannelGroup, WeightMask, num_removed, select_top
 
 shape_maps = st.lists(
     st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=5

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, rankdata
 
 from fastglt import scores
-from fastglt.gating import ChannelGroup
-from fastglt.masks import EdgeGroups
+from fastglt.masks import ChannelGroup, EdgeGroups
 from fastglt.scores import (
     degree_product,
     degree_surroundings,

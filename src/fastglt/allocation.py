@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from fastglt.errors import BudgetError, UnknownNameError
-from fastglt.gating import ChannelGroup
-from fastglt.masks import WeightMask, num_removed, select_top
+from fastglt.masks import ChannelGroup, WeightMask, num_removed, select_top
 
 Shapes = Mapping[str, torch.Size]
 LIVE = "live"

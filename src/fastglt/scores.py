@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from fastglt.gating import ChannelGroup
-from fastglt.masks import EdgeGroups, stable_sort
+from fastglt.masks import ChannelGroup, EdgeGroups, stable_sort
 
 _CHUNK = 1 << 18
 """How many probabilities are gathered at a time: few enough to stay in a processor's cache."""

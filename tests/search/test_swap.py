@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fastglt.errors import BudgetError
-from fastglt.gating import ChannelGroup, prunable_weights
-from fastglt.masks import EdgeGroups, num_removed
+from fastglt.gating import prunable_weights
+from fastglt.masks import ChannelGroup, EdgeGroups, num_removed
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser, num_kept_groups, swap
 from helpers import graph
 

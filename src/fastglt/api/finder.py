@@ -24,7 +24,6 @@ from fastglt.api.metrics import (
 from fastglt.api.views import Views, inductive, transductive
 from fastglt.data.forms import to_edge_index
 from fastglt.gating import (
-    ChannelGroup,
     apply_weight_mask,
     channel_groups,
     check_model,
@@ -32,7 +31,7 @@ from fastglt.gating import (
     prunable_weights,
     tied_names,
 )
-from fastglt.masks import EdgeGroups
+from fastglt.masks import ChannelGroup, EdgeGroups
 from fastglt.search.base import Narrow, SearchContext, SearchResult, get_method
 from fastglt.settings import Settings
 from fastglt.ticket import Ticket

@@ -16,6 +16,7 @@ from torch_geometric.nn import Linear as PyGLinear
 from torch_geometric.nn import norm as pyg_norm
 
 from fastglt.gating.parameters import tied_names
+from fastglt.masks import ChannelGroup
 
 NORMS = (
     nn.LayerNorm,
@@ -26,23 +27,6 @@ NORMS = (
 """Layers from which every channel comes out by itself, but for its shift and scale."""
 CONSTANT = 1e-5
 """Values that differ by less than this, relative to 1 or the largest of a layer, are one."""
-
-
-@dataclass(frozen=True)
-class ChannelGroup:
-    """Hidden channels that some linear maps write and others read.
-
-    Attributes:
-        size: Number of channels.
-        writers: Names of the weights ``[size, fan_in]`` whose rows write the channels. Of several,
-            as around residual connections, the outputs are added.
-        readers: By name of a weight ``[fan_out, k]``, ``[k]`` int64: the channel that a column
-            reads, and nothing else, or -1 where it reads none of this group.
-    """
-
-    size: int
-    writers: tuple[str, ...]
-    readers: Mapping[str, Tensor]
 
 
 def channel_groups(model: nn.Module, call: Callable[[nn.Module], object]) -> list[ChannelGroup]:

@@ -4,6 +4,7 @@ A mask is boolean and ``True`` means kept. Masks live outside the model and the 
 act on them is the business of :mod:`fastglt.gating`.
 """
 
+from fastglt.masks.channels import ChannelGroup as ChannelGroup
 from fastglt.masks.groups import SELF_LOOP as SELF_LOOP
 from fastglt.masks.groups import EdgeGroups as EdgeGroups
 from fastglt.masks.mask import EdgeMask as EdgeMask

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.errors import UnknownNameError
-from fastglt.gating import ChannelGroup, prunable_weights
-from fastglt.masks import EdgeGroups, EdgeMask, WeightMask
+from fastglt.gating import prunable_weights
+from fastglt.masks import ChannelGroup, EdgeGroups, EdgeMask, WeightMask
 from fastglt.search import METHODS
 from fastglt.settings import Settings
 from fastglt.training.callback import Callback

@@ -17,14 +17,13 @@ from fastglt.data.forms import to_edge_index
 from fastglt.data.validate import check_edges
 from fastglt.errors import BudgetError, InputError
 from fastglt.gating import (
-    ChannelGroup,
     check_model,
     gate_gradient,
     mean_over_groups,
     prunable_weights,
     unit_gates,
 )
-from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity
+from fastglt.masks import ChannelGroup, EdgeGroups, EdgeMask, WeightMask, check_sparsity
 from fastglt.schedules import cosine_swap_fraction, warmup_sparsity
 from fastglt.search.events import MaskSnapshot, SwapEvent, overlap
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser

@@ -10,8 +10,16 @@ from torch import Tensor, nn
 from fastglt import scores
 from fastglt.allocation import GLOBAL, LIVE, allocate, allocate_live, cut_weights, shrink
 from fastglt.errors import BudgetError, InputError
-from fastglt.gating import ChannelGroup, WeightGate
-from fastglt.masks import EdgeGroups, EdgeMask, WeightMask, check_sparsity, num_removed, select_top
+from fastglt.gating import WeightGate
+from fastglt.masks import (
+    ChannelGroup,
+    EdgeGroups,
+    EdgeMask,
+    WeightMask,
+    check_sparsity,
+    num_removed,
+    select_top,
+)
 
 Scores = dict[str, Tensor]
 

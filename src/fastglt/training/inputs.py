@@ -186,21 +186,21 @@ def with_edge_places(data: Data) -> Data:
     return result
 
 
-def probed(model: nn.Module, data: Data, task: Task, num_nodes: int = PROBED_NODES) -> Data:
+def probed(model: nn.Module, data: Data, task: Task, num_nodes: int | None = None) -> Data:
     """A part of ``data`` that is enough to see what a model does with a graph.
 
-    It has at most ``num_nodes`` nodes, which keep their order, some of the training and
-    validation nodes among them, or all nodes if the model insists; and of their edges the
-    self-loops and at most :data:`PROBED_EDGES` random others.
+    It has at most ``num_nodes`` nodes, which keep their order, some of the training and validation
+    nodes among them, or all nodes if the model insists; and of their edges the self-loops and at
+    most :data:`PROBED_EDGES` random others.
 
     Args:
         model: The model; it is not changed.
         data: The graph.
         task: Calls the model.
-        num_nodes: At most so many nodes.
+        num_nodes: At most so many nodes; by default :data:`PROBED_NODES`.
     """
     try:
-        part = _some_nodes(data, num_nodes)
+        part = _some_nodes(data, PROBED_NODES if num_nodes is None else num_nodes)
         if part is not data:
             with torch.no_grad():
                 out = task.encode(copy.deepcopy(model).eval(), part)
