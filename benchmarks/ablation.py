@@ -107,8 +107,7 @@ def summary(args: argparse.Namespace) -> None:
         key, result = cell["key"], cell["result"]
         if key["version"] == METHOD_VERSION and key["settings"] == BASE | _change(key["variant"]):
             place = f"{key['model']}:{key['dataset']}"
-            gap = 100 * (result["val_ticket"] - result["val_dense"])
-            gaps[key["variant"]][place][key["seed"]] = gap
+            gaps[key["variant"]][place][key["seed"]] = _gap(result)
     print(f"{'variant':22} {'cell':15} {'seeds':>5} {'- dense':>8}  - base (95 %)")
     for variant, by_place in gaps.items():
         changes = []
@@ -119,6 +118,11 @@ def summary(args: argparse.Namespace) -> None:
             mean = interval(list(by_seed.values())).mean
             print(f"{variant:22} {place:15} {len(by_seed):5} {mean:+8.2f}  {_told(common)}")
         print(f"{variant:22} {'all':15} {'':5} {'':8}  {_told(changes)}")
+
+
+def _gap(result: Result) -> float:
+    """Ticket minus dense on validation, in points."""
+    return 100 * float(result["val_ticket"] - result["val_dense"])
 
 
 def _told(changes: list[float]) -> str:
@@ -139,9 +143,8 @@ def _change(variant: str) -> dict[str, Any]:
 
 
 def _line(key: Key, result: Result) -> str:
-    gap = 100 * (result["val_ticket"] - result["val_dense"])
     return (
-        f"{key['model']} {key['dataset']:9} {key['variant']:22} seed {key['seed']}: {gap:+.2f} "
+        f"{key['model']} {key['dataset']:9} {key['variant']:22} seed {key['seed']}: {_gap(result):+.2f} "
         f"({result['seconds']['total']:.0f} s)"
     )
 
