@@ -144,8 +144,8 @@ def _change(variant: str) -> dict[str, Any]:
 
 def _line(key: Key, result: Result) -> str:
     return (
-        f"{key['model']} {key['dataset']:9} {key['variant']:22} seed {key['seed']}: {_gap(result):+.2f} "
-        f"({result['seconds']['total']:.0f} s)"
+        f"{key['model']} {key['dataset']:9} {key['variant']:22} seed {key['seed']}: "
+        f"{_gap(result):+.2f} ({result['seconds']['total']:.0f} s)"
     )
 
 
