@@ -135,11 +135,14 @@ def _told(changes: list[float]) -> str:
 def _change(variant: str) -> dict[str, Any]:
     if variant == "base":
         return {}
-    name, text = variant.split("=", 1)
-    try:
-        return {name: json.loads(text)}
-    except json.JSONDecodeError:
-        return {name: text}
+    changes: dict[str, Any] = {}
+    for part in variant.split("+"):
+        name, text = part.split("=", 1)
+        try:
+            changes[name] = json.loads(text)
+        except json.JSONDecodeError:
+            changes[name] = text
+    return changes
 
 
 def _line(key: Key, result: Result) -> str:
@@ -153,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
     top = study_parser(__doc__, "ablation.jsonl")
     top.add_argument("--cells", type=names, default=list(CELLS), help="backbone:graph,...")
-    top.add_argument("--variants", type=names, default=list(VARIANTS), help="base,name=value,...")
+    top.add_argument("--variants", type=names, default=list(VARIANTS), help="base,name=value,name=value+name=value,...")
     top.add_argument("--seeds", type=int, default=3)
     top.add_argument("--first-seed", type=int, default=0)
     return top

@@ -21,6 +21,8 @@ from pydantic import (
 from fastglt.errors import BudgetError, InputError
 
 Allocation = Literal["erk", "live", "uniform", "global"]
+SwapSchedule = Literal["cosine", "linear", "constant"]
+WarmupSchedule = Literal["linear", "cubic"]
 EdgeScore = Literal["influence", "divergence", "unit-gate", "trained-gate"]
 
 
@@ -48,6 +50,9 @@ class DenoiseConfig(BaseModel):
     alpha: float = Field(
         default=0.1, ge=0, le=1, description="share of the kept components swapped first"
     )
+    swap_schedule: SwapSchedule = Field(
+        default="cosine", description="how the share that is swapped falls over denoising"
+    )
     warmup_start: float = Field(
         default=1.0,
         gt=0,
@@ -57,7 +62,9 @@ class DenoiseConfig(BaseModel):
     warmup_events: int = Field(
         default=0, ge=0, description="swaps over which the rest of the target sparsity is reached"
     )
-
+    warmup_schedule: WarmupSchedule = Field(
+        default="linear", description="how the sparsity rises over these swaps"
+    )
     include: tuple[str, ...] = Field(
         default=(),
         description="patterns of parameters to prune besides the matrices of linear maps, such as "
@@ -108,6 +115,16 @@ class Settings(DenoiseConfig):
     dense_epochs: int = Field(default=200, ge=1, description="epochs of the dense run")
     pretrain_epochs: int = Field(default=10, ge=0, description="epochs before the one-shot cut")
     denoise_steps: int = Field(default=60, ge=0, description="training steps of gradual denoising")
+    denoise_patience: int = Field(
+        default=0,
+        ge=0,
+        description="stop denoising after so many swaps without better masks (0: never)",
+    )
+    recalibrate: bool = Field(
+        default=False,
+        description="take the statistics of batch normalisation anew on the kept graph under the "
+        "masks before they are validated",
+    )
     retrain_epochs: int = Field(
         default=200, ge=1, description="epochs of retraining under the masks"
     )
@@ -115,6 +132,11 @@ class Settings(DenoiseConfig):
         default=100, ge=0, description="stop after so many epochs without a better one (0: never)"
     )
     lr: float = Field(default=0.01, gt=0, description="learning rate of Adam")
+    sparse_lr: float | None = Field(
+        default=None,
+        gt=0,
+        description="learning rate from the one-shot cut on, also of retraining; default: lr",
+    )
     weight_decay: float = Field(
         default=5e-4,
         ge=0,
@@ -126,16 +148,24 @@ class Settings(DenoiseConfig):
         description="from the one-shot cut on the weight decay is multiplied by the share of "
         "weights that is kept to this power: few weights a neuron cannot hold against all of it",
     )
-    teacher: Literal["none", "dense"] = Field(
+    teacher: Literal["none", "dense", "given"] = Field(
         default="dense",
         description="whose soft predictions, those of unlabelled nodes included, guide search and "
-        "retraining",
+        "retraining: the dense model's, or those of a teacher that is given",
+    )
+    teacher_phases: Literal["both", "search", "retrain"] = Field(
+        default="both", description="what the teacher guides"
     )
     teacher_weight: float = Field(
         default=0.7, ge=0, le=1, description="share of the distillation term in the loss"
     )
     teacher_temperature: float = Field(
         default=1.0, gt=0, description="softmax temperature of the distillation term"
+    )
+    teacher_schedule: Literal["constant", "rising", "falling"] = Field(
+        default="constant",
+        description="how the share of the distillation term changes over denoising and over "
+        "retraining: not at all, up from 0, or down to 0",
     )
     edge_score: EdgeScore = Field(
         default="influence",
@@ -210,6 +240,11 @@ class Settings(DenoiseConfig):
         default=True,
         description="compute with features and graph as sparse matrices where proven equal",
     )
+
+    @property
+    def lr_under_masks(self) -> float:
+        """Learning rate of denoising and retraining."""
+        return self.lr if self.sparse_lr is None else self.sparse_lr
 
     def weight_decay_at(self, sparsity: float) -> float:
         """Weight decay of a model of which that share of the prunable weights is removed."""

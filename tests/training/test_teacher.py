@@ -82,3 +82,18 @@ def test_the_teacher_speaks_about_all_nodes():
 def test_extreme_logits_stay_finite():
     extreme = torch.tensor([[1e4, -1e4, 0.0]])
     assert torch.isfinite(_divergence(-extreme, Teacher(extreme)))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "weights"), [("constant", (0.8, 0.8)), ("rising", (0.2, 0.6)), ("falling", (0.6, 0.2))]
+)
+def test_a_schedule_shifts_the_loss_between_labels_and_teacher(schedule, weights):
+    data, out = graph(), _logits(0)
+    objective = Objective(TASK, Teacher(_logits(1), weight=0.8, schedule=schedule))
+    for progress, weight in zip((0.25, 0.75), weights, strict=True):
+        expected = Objective(TASK, Teacher(_logits(1), weight=weight))(out, data)
+        assert float(objective.at(progress)(out, data)) == pytest.approx(float(expected))
+
+
+def test_without_a_teacher_there_is_nothing_to_schedule():
+    assert Objective(TASK).at(0.5) == Objective(TASK)

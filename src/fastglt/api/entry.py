@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.api.finder import Finder
+from fastglt.api.guide import GIVEN
 from fastglt.errors import InputError
 from fastglt.search.presets import resolve_settings
 from fastglt.ticket import Ticket
@@ -33,6 +34,7 @@ def find(
     recover: str = "rewind",
     callback: Callback | None = None,
     narrow: Callable[[int], nn.Module] | None = None,
+    teacher: str | nn.Module | Tensor | None = None,
     **settings: Any,
 ) -> Ticket:
     """Find a graph lottery ticket: a subset of edges and weights, and evidence of its worth.
@@ -77,6 +79,10 @@ def find(
         narrow: Makes the model with so many hidden channels (or any other width, from 1, that its
             number of weights rises with), which method ``"small-dense"`` needs. Its weights come
             from torch's global random state, seeded by ``seed``.
+        teacher: Whose soft predictions guide search and retraining: ``"dense"``, the model itself
+            after its dense training, ``"none"``, or a teacher of your own: a trained model, called
+            as ``model`` is, or its outputs for the whole graph, for node tasks logits
+            ``[num_nodes, num_outputs]``. ``None`` goes by the preset.
         settings: Any other field of :class:`fastglt.Settings`.
 
     Raises:
@@ -88,6 +94,9 @@ def find(
         UserWarning: The two directions of an undirected edge disagree, so that the graph is
             treated as directed; ``ticket.metrics["notes"]`` says so too.
     """
+    own_teacher = teacher if isinstance(teacher, nn.Module | Tensor) else None
+    if teacher is not None:
+        settings["teacher"] = teacher if own_teacher is None else GIVEN
     resolved = resolve_settings(
         {
             "edge_sparsity": edge_sparsity,
@@ -104,5 +113,12 @@ def find(
     chosen = make_task(task, data, metric=metric)
     init = None if init is None else uncompiled_names(init)
     return Finder(
-        uncompiled(model), data, chosen, resolved, init, callback or Callback(), narrow
+        uncompiled(model),
+        data,
+        chosen,
+        resolved,
+        init,
+        callback or Callback(),
+        narrow,
+        teacher=own_teacher,
     ).run()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.api.checks import check_budgets, check_call, check_model_fits, check_settings
+from fastglt.api.guide import check_teacher, given_teacher
 from fastglt.api.metrics import (
     Dense,
     accuracy_metrics,
@@ -65,6 +66,8 @@ class Finder:
         init: The initial state dict of a trained model.
         callback: Is told of every phase and step.
         narrow: Makes a narrower model, for the methods that need one.
+        teacher: Who guides under ``settings.teacher == "given"``: a trained model, or what
+            :meth:`fastglt.Task.encode` would give of one for the whole graph.
         reads_test: Whether the test split is read, once, at the end.
 
     Attributes:
@@ -82,16 +85,19 @@ class Finder:
         callback: Callback,
         narrow: Narrow | None = None,
         *,
+        teacher: nn.Module | Tensor | None = None,
         reads_test: bool = True,
     ) -> None:
         self.start = time.perf_counter()
         self.task, self.settings, self.callback = task, settings, callback
         self.narrow, self.reads_test = narrow, reads_test
+        self.teacher = teacher
         self.predictions: tuple[Tensor, Tensor]
         num_outputs = task.validate(data)
         get_method(settings.method)
         self.pretrained = init is not None or settings.recover == "finetune"
         check_settings(settings, task, data, self.pretrained)
+        check_teacher(teacher, settings)
         self.plain = to_edge_index(data)
         check_model_fits(model, self.plain, task, settings)
         whole = task.prepare(self.plain)
@@ -118,15 +124,15 @@ class Finder:
         with self._timed("dense"):
             dense = self._train_dense()
         with self._timed("teacher"):
-            objective, teacher_epochs = self._objective(dense)
-            reference = self._reference(dense, objective)
+            teacher, teacher_epochs = self._guide(dense)
+            reference = self._reference(dense, teacher)
         with self._timed("search"):
-            result = self._search(objective, reference)
+            result = self._search(self._objective(teacher, "search"), reference)
             self._adopt(result)
         with self._timed("retrain"):
             keep = self._edge_keep(result)
             kept = kept_view(self.views.whole, keep)
-            retrained = self._retrain(objective, result, kept)
+            retrained = self._retrain(self._objective(teacher, "retrain"), result, kept)
         epochs = {
             "dense": dense.epochs,
             "teacher": teacher_epochs,
@@ -211,33 +217,50 @@ class Finder:
             self.model,
             data,
             Objective(self.task),
-            self._fit_config(self.settings.dense_epochs, self.settings.weight_decay),
+            self._fit_config(
+                self.settings.dense_epochs, self.settings.lr, self.settings.weight_decay
+            ),
             seed=self.settings.seed,
             phase=phase,
             val_data=val_data,
             callback=self.callback,
         )
 
-    def _objective(self, dense: Dense) -> tuple[Objective, int]:
-        """The loss of search and retraining, and the epochs that a teacher of its own took.
+    def _guide(self, dense: Dense) -> tuple[Teacher | None, int]:
+        """The teacher, and the epochs that one of its own took.
 
-        An inductive teacher is trained on what it may see, any other one is the dense model.
+        An inductive teacher is trained on what it may see, any other one is the dense model, unless
+        one was given.
         """
         settings, epochs = self.settings, 0
         if settings.teacher == "none":
-            return Objective(self.task), epochs
-        model, encoded = dense.model, dense.encoded
-        if self.views.are_inductive:
+            return None, epochs
+        model: nn.Module | None = dense.model
+        encoded = dense.encoded
+        if self.teacher is not None:
+            model, encoded = given_teacher(self.teacher, self.task, self._visible, dense.encoded)
+        elif self.views.are_inductive:
             self.model.load_state_dict(self.init_state)
             epochs = self._fit_dense(self.views.search, "teacher", self.views.search).epochs
             model, encoded = self._trained_copy(), self._predict(self.views.search)[0]
-        weight, temperature = settings.teacher_weight, settings.teacher_temperature
-        return Objective(self.task, Teacher(encoded, weight, temperature, model.eval())), epochs
+        teacher = Teacher(
+            encoded,
+            settings.teacher_weight,
+            settings.teacher_temperature,
+            None if model is None else model.eval(),
+            settings.teacher_schedule,
+        )
+        return teacher, epochs
 
-    def _reference(self, dense: Dense, objective: Objective) -> Objective | None:
-        """The dense model, for what goes by its predictions though they guide no training."""
-        if objective.teacher is not None:
-            return objective
+    def _objective(self, teacher: Teacher | None, phase: str) -> Objective:
+        """The loss of ``"search"`` or ``"retrain"``."""
+        guided = self.settings.teacher_phases in ("both", phase)
+        return Objective(self.task, teacher if guided else None)
+
+    def _reference(self, dense: Dense, teacher: Teacher | None) -> Objective | None:
+        """The teacher, for what goes by its predictions though they guide no training."""
+        if teacher is not None:
+            return Objective(self.task, teacher)
         if self.views.are_inductive:
             return None
         return Objective(self.task, Teacher(dense.encoded, model=dense.model.eval()))
@@ -293,6 +316,7 @@ class Finder:
             objective,
             self._fit_config(
                 self.settings.retrain_epochs,
+                self.settings.lr_under_masks,
                 self.settings.weight_decay_at(result.weight_mask.sparsity),
             ),
             seed=self.settings.seed,
@@ -346,5 +370,5 @@ class Finder:
         encoded = self.task.encode(self.model, data)
         return encoded, self.task.readout(self.model, encoded, data)
 
-    def _fit_config(self, epochs: int, weight_decay: float) -> FitConfig:
-        return FitConfig(epochs, self.settings.lr, weight_decay, self.settings.patience)
+    def _fit_config(self, epochs: int, lr: float, weight_decay: float) -> FitConfig:
+        return FitConfig(epochs, lr, weight_decay, self.settings.patience)

@@ -24,7 +24,7 @@ from fastglt.gating import (
     unit_gates,
 )
 from fastglt.masks import ChannelGroup, EdgeGroups, EdgeMask, WeightMask, check_sparsity
-from fastglt.schedules import cosine_swap_fraction, warmup_sparsity
+from fastglt.schedules import SWAP_FRACTIONS, warmup_sparsity
 from fastglt.search.events import MaskSnapshot, SwapEvent, overlap
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser
 from fastglt.settings import DenoiseConfig, num_events
@@ -179,6 +179,16 @@ class Denoiser:
         return self.history[-1].edges_swapped == self.history[-1].weights_swapped == 0
 
     @property
+    def events_since_best(self) -> int:
+        """Swaps after the one that the best masks at the target sparsity were offered at.
+
+        0 while there are none.
+        """
+        if self._best is None:
+            return 0
+        return sum(event.step > self._best.step for event in self.history)
+
+    @property
     def reads_gradients(self) -> bool:
         """Whether the next :meth:`step` reads the gradients of pruned weights, to regrow some."""
         step, interval = self._num_steps + 1, self.config.interval
@@ -292,7 +302,13 @@ class Denoiser:
 
     def _sparsity_after(self, event: int) -> tuple[float, float]:
         edges, weights = (
-            warmup_sparsity(event, self.config.warmup_events, target, self.config.warmup_start)
+            warmup_sparsity(
+                event,
+                self.config.warmup_events,
+                target,
+                self.config.warmup_start,
+                self.config.warmup_schedule,
+            )
             for target in self._targets
         )
         return edges, weights
@@ -312,7 +328,8 @@ class Denoiser:
 
     def _swap(self, score: ScoreFunction | None, metric: float | None) -> SwapEvent:
         self._num_events += 1
-        share = cosine_swap_fraction(self._num_steps, self.steps, self.config.alpha)
+        schedule = SWAP_FRACTIONS[self.config.swap_schedule]
+        share = schedule(self._num_steps, self.steps, self.config.alpha)
         edge_sparsity, weight_sparsity = self._sparsity_after(self._num_events)
         edges_swapped = weights_swapped = 0
         if self._targets[0] > 0:

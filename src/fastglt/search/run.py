@@ -21,6 +21,7 @@ from fastglt.training.channels import LiveChannels
 from fastglt.training.dropout import fast_dropout
 from fastglt.training.inputs import with_edge_places
 from fastglt.training.loop import make_optimizer, predict, train_step
+from fastglt.training.norms import recalibrate
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY
 from fastglt.training.teacher import Objective, Teacher
@@ -72,6 +73,8 @@ class SearchRun:
         """Validation metric of the model on the kept graph."""
         task, data = self.context.objective.task, self.denoiser.data
         gate = edge_factors(self.context.groups, self.gate, data)
+        if self.context.settings.recalibrate:
+            recalibrate(self.context.model, lambda: task.encode(self.context.model, data, gate))
         return task.metric(predict(task, self.context.model, data, gate), data, "val")
 
 
@@ -93,8 +96,9 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         context.callback.on_phase_start("pretrain", epochs)
     with seeded(settings.seed), fast_dropout(context.model):
         for epoch in range(1, epochs + 1):
+            where = f"pretrain epoch {epoch}"
             for _ in range(task.num_batches(data)):
-                _train(context, optimizer, data, gate, full, f"pretrain epoch {epoch}")
+                _train(context, context.objective, optimizer, data, gate, full, where)
             context.callback.on_step("pretrain", epoch, None)
     if epochs:
         context.callback.on_phase_end("pretrain")
@@ -114,6 +118,8 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         groups=context.groups,
         channels=context.channels() if _goes_by_channels(settings) else (),
     )
+    for group in optimizer.param_groups:
+        group["lr"] = settings.lr_under_masks
     optimizer.param_groups[0]["weight_decay"] = settings.weight_decay_at(settings.weight_sparsity)
     if settings.edge_sparsity > 0 and ADJACENCY in data:
         data[ADJACENCY].forget()  # from here on the kept graph is trained on
@@ -123,19 +129,28 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
 def denoise(run: SearchRun) -> None:
     """Train on the kept graph and swap, until no swaps are left."""
     context, denoiser = run.context, run.denoiser
-    live = LiveChannels(context.model)
+    live, patience = LiveChannels(context.model), context.settings.denoise_patience
     context.callback.on_phase_start("denoise", denoiser.steps)
     with seeded(context.settings.seed + 1), fast_dropout(context.model):
         for step in range(1, denoiser.steps + 1):
             where = f"denoise step {step}"
             mask = None if denoiser.reads_gradients else denoiser.weight_mask
+            loss = context.objective.at((step - 1) / denoiser.steps)
             with live.under(mask):
-                _train(context, run.optimizer, denoiser.data, run.gate, denoiser.edge_mask, where)
+                _train(
+                    context,
+                    loss,
+                    run.optimizer,
+                    denoiser.data,
+                    run.gate,
+                    denoiser.edge_mask,
+                    where,
+                )
             due = denoiser.due
             metric = run.val_metric() if due else None
             denoiser.step(score=run.score, metric=metric)
             context.callback.on_step("denoise", step, metric)
-            if denoiser.converged:
+            if denoiser.converged or 0 < patience <= denoiser.events_since_best:
                 break
     context.callback.on_phase_end("denoise")
 
@@ -181,6 +196,7 @@ def _new_gate(context: SearchContext) -> nn.Parameter | None:
 
 def _train(
     context: SearchContext,
+    objective: Objective,
     optimizer: torch.optim.Optimizer,
     data: Data,
     gate: nn.Parameter | None,
@@ -191,7 +207,7 @@ def _train(
     context.model.train()
     batch = task.batch(data, context.generator)
     out = task.forward(context.model, batch, edge_factors(context.groups, gate, batch))
-    loss = context.objective(out, batch)
+    loss = objective(out, batch)
     if gate is not None:
         loss = loss + gate_penalty(gate, settings.edge_l1, settings.edge_diversity)
     train_step(optimizer, loss, where)

@@ -11,7 +11,9 @@ from fastglt.search import METHODS
 from fastglt.search.presets import resolve_settings
 from fastglt.settings import DenoiseConfig, Settings
 
-GUIDANCE = ("teacher", "teacher_weight", "teacher_temperature")
+GUIDANCE = (
+    "teacher", "teacher_phases", "teacher_weight", "teacher_temperature", "teacher_schedule",
+)  # fmt: skip
 """Settings that say how a teacher is listened to."""
 
 LIKE = (*GUIDANCE, "retrain_epochs", "patience", "lr", "weight_decay", "edge_values")
@@ -22,7 +24,8 @@ DENSE = ("dense_epochs", "lr", "weight_decay", "inductive", "holdout")
 
 SEARCH = (
     *(name for name in DenoiseConfig.model_fields if name not in ("include", "exclude")),
-    "pretrain_epochs", "denoise_steps", "decay_power", "edge_score", "edge_l1", "weight_l1",
+    "pretrain_epochs", "denoise_steps", "denoise_patience", "recalibrate", "sparse_lr",
+    "decay_power", "edge_score", "edge_l1", "weight_l1",
     "mask_epochs", "fixed_epochs", "rounds", "edge_rate", "weight_rate", "mask_distance",
     "wasserstein_weight", "edge_diversity", "edge_rule",
 )  # fmt: skip

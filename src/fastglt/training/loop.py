@@ -265,9 +265,10 @@ def fit(
     with seeded(seed), fast_dropout(model), LiveChannels(model).under(mask):
         for epoch in range(1, config.epochs + 1):
             model.train()
+            loss = objective.at((epoch - 1) / config.epochs)
             for _ in range(task.num_batches(data)):
                 batch = task.batch(data if augment is None else augment(data, generator), generator)
-                train_step(optimizer, objective(trained(batch), batch), f"{phase} epoch {epoch}")
+                train_step(optimizer, loss(trained(batch), batch), f"{phase} epoch {epoch}")
                 trained.clamp()
             out = trained.predict(val_data)
             val_metric = validation_metric(task, out, val_data, f"{phase} epoch {epoch}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,15 @@ class Teacher:
         weight: Share of the distillation term in the loss, in ``[0, 1]``.
         temperature: Temperature of both sides.
         model: The teacher, for tasks that read predictions out of what it encoded.
+        schedule: How ``weight`` changes over a phase: it is ``"constant"``, ``"rising"`` from 0, or
+            ``"falling"`` to 0.
     """
 
     encoded: Tensor
     weight: float = 0.7
     temperature: float = 1.0
     model: nn.Module | None = None
+    schedule: str = "constant"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,14 @@ class Objective:
             return loss
         weight = self.teacher.weight
         return (1 - weight) * loss + weight * self.divergence(out, data)
+
+    def at(self, progress: float) -> Objective:
+        """The loss after a share of a phase, from 0 to 1."""
+        if self.teacher is None or self.teacher.schedule == "constant":
+            return self
+        share = progress if self.teacher.schedule == "rising" else 1 - progress
+        now = replace(self.teacher, weight=share * self.teacher.weight, schedule="constant")
+        return replace(self, teacher=now)
 
     def divergence(self, out: Tensor, data: Data) -> Tensor:
         """How far predictions on ``data`` are from the teacher's, a scalar; 0 without one."""
