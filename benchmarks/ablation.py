@@ -46,7 +46,8 @@ BASE: dict[str, Any] = {
 """What differs from the library's defaults in every cell."""
 VARIANTS = (
     "base", "channel_power=0", "channel_power=1", "allocation=erk", "allocation=uniform",
-    "decay_power=0", "decay_power=1", "edge_score=influence", "edge_score=unit-gate", "alpha=0.1",
+    "decay_power=0", "decay_power=1", "dropout_power=0", "edge_score=influence",
+    "edge_score=unit-gate", "alpha=0.1",
     "teacher_weight=0.7", "teacher_weight=1", "teacher=none", "denoise_steps=120",
     "edge_values=learned", "method=one-shot", "method=random",
 )  # fmt: skip
@@ -156,7 +157,9 @@ def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
     top = study_parser(__doc__, "ablation.jsonl")
     top.add_argument("--cells", type=names, default=list(CELLS), help="backbone:graph,...")
-    top.add_argument("--variants", type=names, default=list(VARIANTS), help="base,name=value,name=value+name=value,...")
+    top.add_argument(
+        "--variants", type=names, default=list(VARIANTS), help="base,name=value,name=value+name=..."
+    )
     top.add_argument("--seeds", type=int, default=3)
     top.add_argument("--first-seed", type=int, default=0)
     return top

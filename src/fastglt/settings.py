@@ -148,6 +148,11 @@ class Settings(DenoiseConfig):
         description="from the one-shot cut on the weight decay is multiplied by the share of "
         "weights that is kept to this power: few weights a neuron cannot hold against all of it",
     )
+    dropout_power: float = Field(
+        default=0.0,
+        ge=0,
+        description="likewise for the probabilities of dropout",
+    )
     teacher: Literal["none", "dense", "given"] = Field(
         default="dense",
         description="whose soft predictions, those of unlabelled nodes included, guide search and "
@@ -246,9 +251,13 @@ class Settings(DenoiseConfig):
         """Learning rate of denoising and retraining."""
         return self.lr if self.sparse_lr is None else self.sparse_lr
 
-    def weight_decay_at(self, sparsity: float) -> float:
-        """Weight decay of a model of which that share of the prunable weights is removed."""
-        return self.weight_decay * math.pow(1 - sparsity, self.decay_power)
+    def weight_decay_at(self, density: float) -> float:
+        """Weight decay of a model that keeps that share of the prunable weights."""
+        return self.weight_decay * math.pow(density, self.decay_power)
+
+    def dropout_factor_at(self, density: float) -> float:
+        """What its probabilities of dropout are multiplied by."""
+        return math.pow(density, self.dropout_power)
 
     @model_validator(mode="after")
     def _check_edge_values(self) -> Settings:

@@ -85,7 +85,8 @@ def test_extreme_logits_stay_finite():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "weights"), [("constant", (0.8, 0.8)), ("rising", (0.2, 0.6)), ("falling", (0.6, 0.2))]
+    ("schedule", "weights"),
+    [("constant", (0.8, 0.8)), ("rising", (0.2, 0.6)), ("falling", (0.6, 0.2))],
 )
 def test_a_schedule_shifts_the_loss_between_labels_and_teacher(schedule, weights):
     data, out = graph(), _logits(0)

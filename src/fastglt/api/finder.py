@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -53,6 +54,42 @@ from fastglt.training.teacher import Objective, Teacher
 
 CHANNEL_NODES = 128
 """A model's hidden channels are looked for on so many nodes."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a ticket is compared with and guided by.
+
+    Attributes:
+        dense: The dense model.
+        teacher: Whose predictions guide, if anyone's.
+        teacher_epochs: Epochs that a teacher of its own was trained for.
+        seconds: What it took, by stage.
+    """
+
+    dense: Dense
+    teacher: Teacher | None
+    teacher_epochs: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a search found, retrained.
+
+    Attributes:
+        baseline: What it is compared with.
+        result: The masks.
+        keep: ``[num_edges]`` bool, kept edges of the whole graph.
+        kept: The graph with these edges only.
+        retrained: The retraining.
+    """
+
+    baseline: Baseline
+    result: SearchResult
+    keep: Tensor
+    kept: Data
+    retrained: Fit
 
 
 class Finder:
@@ -115,36 +152,57 @@ class Finder:
         self.groups = EdgeGroups.of(self.views.search)
         self.notes = self._notes() + ignores_edges
         weights = prunable_weights(self.model, settings.include, settings.exclude)
+        self.num_weights = sum(weight.numel() for weight in weights.values())
         check_budgets(weights, self.groups, settings)
         self.edge_rule = self._edge_rule()
         self.seconds: dict[str, float] = {}
 
     def run(self) -> Ticket:
         """All stages."""
+        return self.ticket(self.prune(self.baseline()))
+
+    def baseline(self) -> Baseline:
+        """The dense run and the teacher, which do not depend on what is pruned."""
         with self._timed("dense"):
             dense = self._train_dense()
         with self._timed("teacher"):
             teacher, teacher_epochs = self._guide(dense)
-            reference = self._reference(dense, teacher)
+        return Baseline(dense, teacher, teacher_epochs, dict(self.seconds))
+
+    def masks(self, baseline: Baseline) -> SearchResult:
+        """Search; nothing is retrained."""
+        self.seconds |= baseline.seconds
+        teacher = baseline.teacher
         with self._timed("search"):
-            result = self._search(self._objective(teacher, "search"), reference)
+            objective = self._objective(teacher, "search")
+            result = self._search(objective, self._reference(baseline.dense, teacher))
             self._adopt(result)
+        return result
+
+    def prune(self, baseline: Baseline) -> Pruned:
+        """Search and retrain; the test split is not read."""
+        result = self.masks(baseline)
         with self._timed("retrain"):
             keep = self._edge_keep(result)
             kept = kept_view(self.views.whole, keep)
-            retrained = self._retrain(self._objective(teacher, "retrain"), result, kept)
+            retrained = self._retrain(self._objective(baseline.teacher, "retrain"), result, kept)
+        return Pruned(baseline, result, keep, kept, retrained)
+
+    def ticket(self, pruned: Pruned) -> Ticket:
+        """Measure what the last :meth:`prune` gave, on test too, and write it down."""
+        baseline, result, retrained = pruned.baseline, pruned.result, pruned.retrained
         epochs = {
-            "dense": dense.epochs,
-            "teacher": teacher_epochs,
+            "dense": baseline.dense.epochs,
+            "teacher": baseline.teacher_epochs,
             "search": result.epochs,
             "retrain": retrained.epochs,
         }
-        metrics = self._metrics(dense, result, retrained, kept) | {"epochs": epochs}
+        metrics = self._metrics(pruned) | {"epochs": epochs}
         self.seconds["total"] = time.perf_counter() - self.start
         return Ticket.create(
             self.model,
             self.plain,
-            edge_keep=keep,
+            edge_keep=pruned.keep,
             weight_masks=dict(result.weight_mask),
             init_state=self.init_state,
             trained_state=retrained.state,
@@ -213,14 +271,13 @@ class Finder:
         return Dense(self._trained_copy(), encoded, out, val_metric, epochs)
 
     def _fit_dense(self, data: Data, phase: str, val_data: Data) -> Fit:
+        settings = self.settings
         return fit(
             self.model,
             data,
             Objective(self.task),
-            self._fit_config(
-                self.settings.dense_epochs, self.settings.lr, self.settings.weight_decay
-            ),
-            seed=self.settings.seed,
+            FitConfig(settings.dense_epochs, settings.lr, settings.weight_decay, settings.patience),
+            seed=settings.seed,
             phase=phase,
             val_data=val_data,
             callback=self.callback,
@@ -302,8 +359,13 @@ class Finder:
             self.init_state = result.start
 
     def _retrain(self, objective: Objective, result: SearchResult, kept: Data) -> Fit:
-        """Train on what training may see of the kept graph, validate on all of it."""
-        rewinds = self.settings.recover == "rewind"
+        """Train on what training may see of the kept graph, validate on all of it.
+
+        A narrower model that a method puts in place of the given one counts as one of few weights.
+        """
+        settings = self.settings
+        rewinds = settings.recover == "rewind"
+        density = result.weight_mask.num_kept / self.num_weights if self.num_weights else 1.0
         state = self.init_state if rewinds else result.state
         masked = apply_weight_mask(state, result.weight_mask, tied_names(self.model))
         self.model.load_state_dict(masked)
@@ -314,16 +376,18 @@ class Finder:
             self.model,
             train,
             objective,
-            self._fit_config(
-                self.settings.retrain_epochs,
-                self.settings.lr_under_masks,
-                self.settings.weight_decay_at(result.weight_mask.sparsity),
+            FitConfig(
+                settings.retrain_epochs,
+                settings.lr_under_masks,
+                settings.weight_decay_at(density),
+                settings.patience,
+                settings.dropout_factor_at(density),
             ),
-            seed=self.settings.seed,
+            seed=settings.seed,
             phase="retrain" if rewinds else "finetune",
             val_data=kept if self.views.are_inductive else None,
             mask=result.weight_mask,
-            learn_edge_weight=self.settings.edge_values == "learned",
+            learn_edge_weight=settings.edge_values == "learned",
             augment=result.augment,
             callback=self.callback,
         )
@@ -341,15 +405,14 @@ class Finder:
         data = self.views.search
         return degree_rule(data.edge_index, data.num_nodes, self.settings.edge_sparsity)
 
-    def _metrics(
-        self, dense: Dense, result: SearchResult, retrained: Fit, kept: Data
-    ) -> dict[str, Any]:
-        task, data = self.task, self.views.whole
-        out = predict(task, self.model, kept, retrained.edge_weight)
+    def _metrics(self, pruned: Pruned) -> dict[str, Any]:
+        task, data, dense = self.task, self.views.whole, pruned.baseline.dense
+        result, retrained = pruned.result, pruned.retrained
+        out = predict(task, self.model, pruned.kept, retrained.edge_weight)
         self.predictions = dense.out, out
         return (
             accuracy_metrics(task, data, dense, retrained, out, self.reads_test)
-            | cost_metrics(self.untrained, self.pruned, task, data, kept, result.weight_mask)
+            | cost_metrics(self.untrained, self.pruned, task, data, pruned.kept, result.weight_mask)
             | {"sparse_inputs": self._sparse_keys(), "notes": self.notes}
             | search_metrics(result)
         )
@@ -369,6 +432,3 @@ class Finder:
         self.model.eval()
         encoded = self.task.encode(self.model, data)
         return encoded, self.task.readout(self.model, encoded, data)
-
-    def _fit_config(self, epochs: int, lr: float, weight_decay: float) -> FitConfig:
-        return FitConfig(epochs, lr, weight_decay, self.settings.patience)

@@ -18,7 +18,7 @@ from fastglt.search.gates import edge_factors
 from fastglt.search.regularizers import gate_penalty
 from fastglt.settings import Settings
 from fastglt.training.channels import LiveChannels
-from fastglt.training.dropout import fast_dropout
+from fastglt.training.dropout import fast_dropout, scaled_dropout
 from fastglt.training.inputs import with_edge_places
 from fastglt.training.loop import make_optimizer, predict, train_step
 from fastglt.training.norms import recalibrate
@@ -118,9 +118,10 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         groups=context.groups,
         channels=context.channels() if _goes_by_channels(settings) else (),
     )
+    density = 1 - settings.weight_sparsity
     for group in optimizer.param_groups:
         group["lr"] = settings.lr_under_masks
-    optimizer.param_groups[0]["weight_decay"] = settings.weight_decay_at(settings.weight_sparsity)
+    optimizer.param_groups[0]["weight_decay"] = settings.weight_decay_at(density)
     if settings.edge_sparsity > 0 and ADJACENCY in data:
         data[ADJACENCY].forget()  # from here on the kept graph is trained on
     return SearchRun(context, optimizer, gate, denoiser, reference)
@@ -128,10 +129,11 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
 
 def denoise(run: SearchRun) -> None:
     """Train on the kept graph and swap, until no swaps are left."""
-    context, denoiser = run.context, run.denoiser
-    live, patience = LiveChannels(context.model), context.settings.denoise_patience
+    context, denoiser, settings = run.context, run.denoiser, run.context.settings
+    live, patience = LiveChannels(context.model), settings.denoise_patience
     context.callback.on_phase_start("denoise", denoiser.steps)
-    with seeded(context.settings.seed + 1), fast_dropout(context.model):
+    dropout = scaled_dropout(settings.dropout_factor_at(1 - settings.weight_sparsity))
+    with seeded(settings.seed + 1), fast_dropout(context.model), dropout:
         for step in range(1, denoiser.steps + 1):
             where = f"denoise step {step}"
             mask = None if denoiser.reads_gradients else denoiser.weight_mask

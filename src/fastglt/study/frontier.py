@@ -105,14 +105,27 @@ def search(axis: Axis, validate: Validate, margin: float, resolution: float) -> 
         probes.append(Probe(rounds, *budget, test))
         return probes[-1].passes
 
+    low, _ = border(passes, resolution)
+    winning = [probe for probe in probes if probe.passes and probe.rounds == low]
+    return Search(tuple(probes), winning[0] if winning else None)
+
+
+def border(passes: Callable[[float], bool], resolution: float) -> tuple[float, float]:
+    """The most rounds that pass, or 0, and the fewest that do not, of those that were tried.
+
+    Rounds are doubled from :data:`FIRST` until they do not pass or are beyond :data:`LAST`, which
+    is not tried and counts as not passing. Then the gap is halved.
+
+    Args:
+        passes: Tries so many rounds.
+        resolution: The gap, in rounds, at which to stop.
+    """
     low, high = 0.0, FIRST
     while passes(high):
         low, high = high, 2 * high
         if high > LAST:
-            break
-    else:
-        while high - low > resolution:
-            middle = (low + high) / 2
-            low, high = (middle, high) if passes(middle) else (low, middle)
-    winning = [probe for probe in probes if probe.passes and probe.rounds == low]
-    return Search(tuple(probes), winning[0] if winning else None)
+            return low, high
+    while high - low > resolution:
+        middle = (low + high) / 2
+        low, high = (middle, high) if passes(middle) else (low, middle)
+    return low, high

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 _LEVELS = 1 << 16
 """The share that is kept is a multiple of one in so many, and outputs are scaled by its inverse."""
+_factor: ContextVar[float] = ContextVar("factor of all dropout probabilities", default=1.0)
 
 
 @contextmanager
@@ -68,6 +70,42 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
             vars(module)["dropout"] = share
 
 
+@contextmanager
+def scaled_dropout(factor: float) -> Iterator[None]:
+    """Multiply every dropout probability, within the context.
+
+    That is those of ``nn.Dropout``, of ``F.dropout`` and of attention in PyG's convs; what a model
+    drops otherwise, such as whole edges, stays as it is.
+
+    Args:
+        factor: In ``[0, 1]``.
+    """
+    if factor == 1:
+        yield
+        return
+    token = _factor.set(factor)
+    try:
+        with _Scales():
+            yield
+    finally:
+        _factor.reset(token)
+
+
+class _Scales(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.dropout:
+            return _scaled_dropout(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _scaled_dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    return F.dropout(input, _factor.get() * p, training, inplace)
+
+
 class _DropsNothing(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -82,10 +120,10 @@ def dropout_factor(shape: torch.Size, p: float, like: Tensor) -> Tensor:
 
     Args:
         shape: Shape of the result.
-        p: In ``[0, 1)``; rounded to 1/65536 on the CPU.
+        p: In ``[0, 1)``, before :func:`scaled_dropout`; rounded to 1/65536 on the CPU.
         like: Of the type and on the device that the result is to have.
     """
-    kept = round((1 - p) * _LEVELS)
+    kept = round((1 - _factor.get() * p) * _LEVELS)
     if like.device.type != "cpu" or not 0 < kept < _LEVELS:
         return F.dropout(torch.ones(shape, dtype=like.dtype, device=like.device), p)
     count = math.prod(shape)

@@ -15,7 +15,7 @@ from fastglt.gating import WeightGate
 from fastglt.masks import WeightMask
 from fastglt.training.callback import Callback
 from fastglt.training.channels import LiveChannels
-from fastglt.training.dropout import fast_dropout
+from fastglt.training.dropout import fast_dropout, scaled_dropout
 from fastglt.training.focus import focused
 from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.seeding import seeded
@@ -30,12 +30,21 @@ EDGE_WEIGHT_FLOOR = 1e-4
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How long and how fast to train."""
+    """How long, how fast and how freely to train.
+
+    Attributes:
+        epochs: At most so many.
+        lr: Learning rate of Adam.
+        weight_decay: Of the model's parameters.
+        patience: Stop after so many epochs without a better one; 0 never does.
+        dropout_factor: What the model's dropout probabilities are multiplied by.
+    """
 
     epochs: int
     lr: float = 0.01
     weight_decay: float = 5e-4
     patience: int = 0
+    dropout_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -262,7 +271,8 @@ def fit(
             data = focused(data, task, "train")
         val_data = focused(val_data, task, "val")
     callback.on_phase_start(phase, config.epochs)
-    with seeded(seed), fast_dropout(model), LiveChannels(model).under(mask):
+    dropout = scaled_dropout(config.dropout_factor)
+    with seeded(seed), fast_dropout(model), dropout, LiveChannels(model).under(mask):
         for epoch in range(1, config.epochs + 1):
             model.train()
             loss = objective.at((epoch - 1) / config.epochs)
