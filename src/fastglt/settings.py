@@ -20,6 +20,8 @@ from pydantic import (
 
 from fastglt.errors import BudgetError, InputError
 
+GIVEN = "given"
+"""What the setting ``teacher`` is with a teacher of the caller's."""
 Allocation = Literal["erk", "live", "uniform", "global"]
 SwapSchedule = Literal["cosine", "linear", "constant"]
 WarmupSchedule = Literal["linear", "cubic"]
@@ -132,10 +134,11 @@ class Settings(DenoiseConfig):
         default=100, ge=0, description="stop after so many epochs without a better one (0: never)"
     )
     lr: float = Field(default=0.01, gt=0, description="learning rate of Adam")
-    sparse_lr: float | None = Field(
-        default=None,
+    lr_factor: float = Field(
+        default=1.0,
         gt=0,
-        description="learning rate from the one-shot cut on, also of retraining; default: lr",
+        description="what the learning rate is multiplied by from the one-shot cut on, also in "
+        "retraining",
     )
     weight_decay: float = Field(
         default=5e-4,
@@ -249,7 +252,7 @@ class Settings(DenoiseConfig):
     @property
     def lr_under_masks(self) -> float:
         """Learning rate of denoising and retraining."""
-        return self.lr if self.sparse_lr is None else self.sparse_lr
+        return self.lr * self.lr_factor
 
     def weight_decay_at(self, density: float) -> float:
         """Weight decay of a model that keeps that share of the prunable weights."""

@@ -545,7 +545,7 @@ def test_swaps_without_better_masks_are_counted():
     loop = Loop(steps=20, config=DenoiseConfig(interval=2, accumulation=1))
     counts = []
     for metric in (None, 0.2, None, 0.3, None, 0.1, None, 0.3, None, 0.4):
-        loop.pruner.step(metric=metric)
+        loop.run(1, metric=metric)
         counts.append(loop.pruner.events_since_best)
     # Masks are validated before the swaps of steps 2, 4, 6, 8 and 10; an equal metric is no better.
     assert counts == [0, 0, 0, 0, 0, 1, 1, 2, 2, 0]

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.api.finder import Finder
-from fastglt.api.guide import GIVEN
+from fastglt.api.goals import Goal, GoalFinder
 from fastglt.errors import InputError
 from fastglt.search.presets import resolve_settings
+from fastglt.settings import GIVEN, Settings
+from fastglt.study.frontier import Axis
 from fastglt.ticket import Ticket
 from fastglt.ticket.compiled import uncompiled, uncompiled_names
 from fastglt.training.callback import Callback
@@ -35,6 +37,11 @@ def find(
     callback: Callback | None = None,
     narrow: Callable[[int], nn.Module] | None = None,
     teacher: str | nn.Module | Tensor | None = None,
+    max_drop: float | None = None,
+    target_macs: float | None = None,
+    target_latency_ms: float | None = None,
+    axis: Axis = "joint",
+    resolution: float = 1.0,
     **settings: Any,
 ) -> Ticket:
     """Find a graph lottery ticket: a subset of edges and weights, and evidence of its worth.
@@ -83,6 +90,18 @@ def find(
             after its dense training, ``"none"``, or a teacher of your own: a trained model, called
             as ``model`` is, or its outputs for the whole graph, for node tasks logits
             ``[num_nodes, num_outputs]``. ``None`` goes by the preset.
+        max_drop: Instead of sparsities: the highest ones whose ticket loses at most so many points
+            of the metric on validation. They are bracketed and bisected, by one run each on
+            ``seed``; what was tried is in ``ticket.metrics["goal"]``. Such a choice is as noisy as
+            the validation split is small; ``fastglt frontier`` goes by several seeds and confirms.
+        target_macs: Instead of sparsities: the lowest ones with so few multiply-accumulates an
+            inference; below 1, a share of the dense model's.
+        target_latency_ms: Instead of sparsities: the lowest ones at which an inference takes so few
+            milliseconds, measured here on the kept graph with masked weights.
+        axis: What these choose: ``"joint"`` prunes edges and weights in step (5 % of the remaining
+            edges with 20 % of the remaining weights), ``"edges"`` or ``"weights"`` that side only,
+            the other being as sparse as is given.
+        resolution: How closely they look, in such steps.
         settings: Any other field of :class:`fastglt.Settings`.
 
     Raises:
@@ -112,13 +131,20 @@ def find(
         raise InputError('init is what recover="rewind" rewinds to; leave it out to fine-tune')
     chosen = make_task(task, data, metric=metric)
     init = None if init is None else uncompiled_names(init)
-    return Finder(
-        uncompiled(model),
-        data,
-        chosen,
-        resolved,
-        init,
-        callback or Callback(),
-        narrow,
-        teacher=own_teacher,
-    ).run()
+    given = callback or Callback()
+
+    def finder(settings: Settings) -> Finder:
+        return Finder(
+            uncompiled(model), data, chosen, settings, init, given, narrow, teacher=own_teacher
+        )
+
+    goal = Goal.of(
+        {
+            "max_drop": max_drop,
+            "target_macs": target_macs,
+            "target_latency_ms": target_latency_ms,
+        },
+        axis,
+        resolution,
+    )
+    return finder(resolved).run() if goal is None else GoalFinder(finder, resolved, goal).run()

@@ -183,7 +183,7 @@ class Finder:
         """Search and retrain; the test split is not read."""
         result = self.masks(baseline)
         with self._timed("retrain"):
-            keep = self._edge_keep(result)
+            keep = self.edge_keep(result)
             kept = kept_view(self.views.whole, keep)
             retrained = self._retrain(self._objective(baseline.teacher, "retrain"), result, kept)
         return Pruned(baseline, result, keep, kept, retrained)
@@ -392,7 +392,8 @@ class Finder:
             callback=self.callback,
         )
 
-    def _edge_keep(self, result: SearchResult) -> Tensor:
+    def edge_keep(self, result: SearchResult) -> Tensor:
+        """``[num_edges]`` bool, the edges of the whole graph that a search keeps."""
         whole, unseen = self.views.whole, None
         if self.views.are_inductive:
             unseen = kept_by_rule(self.edge_rule, whole.edge_index, whole.num_nodes)

@@ -9,12 +9,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.errors import InputError, ModelError
-from fastglt.settings import Settings
+from fastglt.settings import GIVEN, Settings
 from fastglt.ticket.compiled import uncompiled
 from fastglt.training.task import Task
-
-GIVEN = "given"
-"""What ``settings.teacher`` is with a teacher of the caller's."""
 
 
 def check_teacher(teacher: nn.Module | Tensor | None, settings: Settings) -> None:

@@ -20,15 +20,18 @@ from fastglt.cli.inputs import (
     load_dataset,
     model_record,
     narrow_model,
+    read_predictions,
     use_threads,
 )
 from fastglt.cli.options import (
     DENOISING_METHODS,
     DataOptions,
     FindOptions,
+    GoalOptions,
     LinkOptions,
     ModelOptions,
     TaskOptions,
+    TeacherOptions,
     validated,
 )
 from fastglt.cli.output import STDOUT, Output, write_json
@@ -37,7 +40,7 @@ from fastglt.cli.records import DatasetRecord
 from fastglt.errors import InputError
 from fastglt.report.denoising_plot import check_plot_path, save_denoising_plot
 from fastglt.search.presets import resolve_settings
-from fastglt.settings import Settings
+from fastglt.settings import GIVEN, Settings
 
 if TYPE_CHECKING:
     from fastglt.ticket import Ticket
@@ -52,10 +55,10 @@ def run(given: Mapping[str, Any]) -> None:
         validated(TaskOptions, values),
         validated(LinkOptions, values),
         validated(ModelOptions, values),
+        validated(GoalOptions, values),
+        validated(TeacherOptions, values).teacher_file,
     )
-    settings = resolve_settings(
-        {name: values[name] for name in Settings.model_fields if name in values}
-    )
+    settings = _settings(values, inputs.teacher)
     check_source(inputs.data)
     check_model(inputs.model)
     check_method(settings.method)
@@ -66,12 +69,28 @@ def run(given: Mapping[str, Any]) -> None:
 
 
 class _Inputs(NamedTuple):
-    """What is searched: graph, task and model."""
+    """What is searched, graph, task and model, by what goal and under whose guidance."""
 
     data: DataOptions
     task: TaskOptions
     links: LinkOptions
     model: ModelOptions
+    goal: GoalOptions
+    teacher: Path | None
+
+
+def _settings(values: Mapping[str, Any], teacher: Path | None) -> Settings:
+    given = {name: values[name] for name in Settings.model_fields if name in values}
+    if teacher is not None:
+        if given.get("teacher", GIVEN) != GIVEN:
+            raise InputError(
+                f"--teacher-file is a teacher of your own, so leave out --teacher "
+                f"(got {given['teacher']!r})"
+            )
+        given["teacher"] = GIVEN
+    elif given.get("teacher") == GIVEN:
+        raise InputError("--teacher given needs its predictions: add --teacher-file")
+    return resolve_settings(given)
 
 
 def _search(inputs: _Inputs, settings: Settings, outputs: FindOptions) -> Ticket:
@@ -82,6 +101,9 @@ def _search(inputs: _Inputs, settings: Settings, outputs: FindOptions) -> Ticket
     use_threads(outputs)
     task = choose_task(inputs.task, dataset, inputs.links)
     model = build_model(inputs.model, dataset, task, settings.seed)
+    chosen = settings.model_dump()
+    if inputs.teacher is not None:
+        chosen["teacher"] = read_predictions(inputs.teacher)
     with progress_bars() as callback:
         ticket = find(
             model,
@@ -89,7 +111,8 @@ def _search(inputs: _Inputs, settings: Settings, outputs: FindOptions) -> Ticket
             task=task,
             callback=callback,
             narrow=narrow_model(inputs.model, dataset, task),
-            **settings.model_dump(),
+            **inputs.goal.model_dump(),
+            **chosen,
         )
     is_own = inputs.data.data is not None
     ticket.settings["dataset"] = DatasetRecord.of(dataset, own=is_own).model_dump()
@@ -115,6 +138,8 @@ def _write(ticket: Ticket, outputs: FindOptions) -> None:
     output.line(summary.subject(ticket.settings))
     output.table(summary.HEADER, summary.rows(ticket.metrics))
     output.line(summary.removed(ticket))
+    if "goal" in ticket.metrics:
+        output.line(summary.tried(ticket.metrics["goal"]))
     for note in ticket.metrics["notes"]:
         output.line(f"note: {note}")
     for path in written:

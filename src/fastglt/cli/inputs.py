@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastglt.cli.exits import immediate_interrupts
@@ -22,7 +23,7 @@ from fastglt.errors import InputError, TicketFileError, UnknownNameError
 from fastglt.models import is_own_model, model_file, resolve_config
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from fastglt.data import LoadedDataset
     from fastglt.training.task import Task
@@ -211,6 +212,29 @@ def _build(options: ModelOptions, dataset: LoadedDataset, task: Task) -> nn.Modu
         num_edge_features=data.num_edge_features,
         num_nodes=data.num_nodes,
     )
+
+
+def read_predictions(path: Path) -> Tensor:
+    """The predictions of a teacher, from a ``.npy`` file.
+
+    Raises:
+        InputError: If it cannot be read or holds no table of floating-point numbers.
+    """
+    import numpy as np
+    import torch
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"--teacher-file {path} cannot be read as .npy: {error}") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
+        found = getattr(array, "dtype", "several arrays")
+        shape = list(getattr(array, "shape", ()))
+        raise InputError(
+            f"--teacher-file {path} must hold a table of floats, a row a node (got {found} of "
+            f"shape {shape})"
+        )
+    return torch.from_numpy(array)
 
 
 def use_threads(options: ResultOptions) -> None:

@@ -133,6 +133,44 @@ class FindOptions(ResultOptions):
     )
 
 
+class GoalOptions(_Options):
+    """What ``find`` chooses the sparsities by, where they are not given."""
+
+    max_drop: float | None = Field(
+        default=None,
+        ge=0,
+        description="prune as far as the ticket loses at most so many points on validation",
+    )
+    target_macs: float | None = Field(
+        default=None,
+        gt=0,
+        description="prune until an inference takes so few multiply-accumulates; below 1, a share "
+        "of the dense model's",
+    )
+    target_latency_ms: float | None = Field(
+        default=None, gt=0, description="prune until an inference takes so few milliseconds here"
+    )
+    axis: Literal["edges", "weights", "joint"] = Field(
+        default="joint", description="what is pruned to get there"
+    )
+    resolution: float = Field(
+        default=1.0,
+        gt=0,
+        description="how closely to look, in rounds of 5 % of the remaining edges and 20 % of the "
+        "remaining weights",
+    )
+
+
+class TeacherOptions(_Options):
+    """A teacher of one's own."""
+
+    teacher_file: Path | None = Field(
+        default=None,
+        description="predictions of a teacher of your own, a .npy file with the logits of all "
+        "nodes, a row each; they guide in place of the dense model's",
+    )
+
+
 class StudyOptions(_Options):
     """Where a study lies, and what its runs share."""
 
@@ -207,7 +245,7 @@ class ReportOptions(_Options):
 
 RUN_SPECS: tuple[Spec, ...] = (DataOptions, TaskOptions, LinkOptions, ModelOptions, Settings)
 """What a run of ``find`` depends on."""
-FIND_SPECS: tuple[Spec, ...] = (*RUN_SPECS, FindOptions)
+FIND_SPECS: tuple[Spec, ...] = (*RUN_SPECS, GoalOptions, TeacherOptions, FindOptions)
 """All options of ``find``, which are also those that its config file may hold."""
 COMPARE_SPECS: tuple[Spec, ...] = (*RUN_SPECS, CompareOptions)
 """All options of ``compare``, likewise."""

@@ -21,6 +21,8 @@ _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("MACs", "macs", formats.large),
 )
 _STAGES = ("dense", "teacher", "search", "retrain", "total")
+_OPTIONAL = ("trials",)
+"""Stages that not every run has."""
 _PRUNABLE = ("edges_pruned", "edges_prunable")
 _TRAINED = ("dense", "teacher", "search", "retrain")
 
@@ -80,8 +82,13 @@ def result(ticket: Ticket) -> dict[str, Any]:
         "metric": metrics["metric"],
         **{name: settings[name] for name in ("method", "preset", "seed", "inductive")},
         **{name: metrics[name] for name in ("edge_sparsity", "weight_sparsity", *measured)},
-        "seconds": {stage: metrics["seconds"][stage] for stage in _STAGES},
+        "seconds": {
+            stage: metrics["seconds"][stage]
+            for stage in (*_STAGES, *_OPTIONAL)
+            if stage in metrics["seconds"] or stage not in _OPTIONAL
+        },
         "epochs": {stage: metrics["epochs"][stage] for stage in _TRAINED},
+        **({"goal": metrics["goal"]} if "goal" in metrics else {}),
         "notes": metrics["notes"],
     }
 
@@ -96,6 +103,16 @@ def removed(ticket: Ticket) -> str:
         f"removed {formats.percent(ticket.edge_sparsity)} of the prunable edges{counts} and "
         f"{formats.percent(ticket.weight_sparsity)} of the prunable weights"
     )
+
+
+def tried(goal: Mapping[str, Any]) -> str:
+    """One line on how the sparsities were chosen.
+
+    Args:
+        goal: What a ticket's metrics say of it.
+    """
+    kind, value = formats.text(str(goal["kind"])), goal["value"]
+    return f"chosen by {kind.replace('_', '-')} {value:g} among {len(goal['trials'])} sparsities"
 
 
 def _are_numbers(values: Mapping[str, Any], names: tuple[str, ...]) -> bool:
