@@ -36,20 +36,21 @@ CELLS = {
 }  # fmt: skip
 """Backbone and graph to edge and weight sparsity."""
 BASE: dict[str, Any] = {
-    "channel_power": 2.0,
-    "allocation": "live",
-    "decay_power": 0.5,
+    "channel_power": 1.0,
+    "decay_power": 1.0,
+    "dropout_power": 0.5,
+    "lr_factor": 2.0,
     "edge_score": "divergence",
     "alpha": 0.3,
+    "denoise_steps": 120,
     "teacher_weight": 0.9,
 }
 """What differs from the library's defaults in every cell."""
 VARIANTS = (
-    "base", "channel_power=0", "channel_power=1", "allocation=erk", "allocation=uniform",
-    "decay_power=0", "decay_power=1", "dropout_power=0", "edge_score=influence",
-    "edge_score=unit-gate", "alpha=0.1",
-    "teacher_weight=0.7", "teacher_weight=1", "teacher=none", "denoise_steps=120",
-    "edge_values=learned", "method=one-shot", "method=random",
+    "base", "channel_power=0", "channel_power=2", "allocation=live", "allocation=uniform",
+    "decay_power=0", "dropout_power=0", "lr_factor=1", "edge_score=influence",
+    "edge_score=unit-gate", "alpha=0.1", "teacher_weight=0.7", "teacher_weight=1", "teacher=none",
+    "denoise_steps=60", "edge_values=learned", "method=one-shot", "method=random",
 )  # fmt: skip
 HIDDEN = 512
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import tiny_graph
 import torch
@@ -145,7 +146,7 @@ REFUSED = {
     "method": (["--method=fastgl"], "did you mean 'fastglt'?"),
     "model": (["--model=gcm"], "unknown model 'gcm'; did you mean 'gcn'?"),
     "preset": (["--preset=papers"], "did you mean 'paper'?"),
-    "choice": (["--teacher=some"], "teacher: input should be 'none' or 'dense' (got 'some')"),
+    "choice": (["--teacher=some"], "teacher: input should be 'none', 'dense' or 'given'"),
     "range": (["--hidden=0"], "hidden: input should be greater than or equal to 1 (got 0)"),
     "threads": (["--threads=0"], "threads: input should be greater than or equal to 1 (got 0)"),
     "cross-check": (["--accumulation=11"], "accumulation must be at most interval"),
@@ -157,6 +158,16 @@ REFUSED = {
     "out": (["--out=missing/t.safetensors"], "create it first"),
     "json": (["--json=missing/r.json"], "output path 'missing/r.json' cannot be written"),
     "plot": (["--plot=missing/t.png"], "output path 'missing/t.png' cannot be written"),
+    "no teacher": (["--teacher=given"], "add --teacher-file"),
+    "two teachers": (
+        ["--teacher=none", "--teacher-file=t.npy"],
+        "leave out --teacher (got 'none')",
+    ),
+    "drop": (["--max-drop=-1"], "max_drop: input should be greater than or equal to 0 (got -1"),
+    "axis": (
+        ["--max-drop=1", "--axis=both"],
+        "axis: input should be 'edges', 'weights' or 'joint'",
+    ),
     "a folder": (["--out=."], "it is a folder"),
     "one file": (["--out=x.png", "--plot=./x.png"], "--out and --plot must be different files"),
 }
@@ -232,3 +243,50 @@ def test_a_bug_is_not_hidden(cli, monkeypatch):
     monkeypatch.setattr(datasets, "load", failing(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         cli("find", "--dataset=cora")
+
+
+def test_a_goal_chooses_the_sparsities_and_says_so(find, tmp_path):
+    outcome = find("--max-drop=30", "--axis=edges", "--json=r.json")
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["goal"]["kind"] == "max_drop"
+    assert result["weight_sparsity"] == 0 < result["edge_sparsity"]
+    assert 100 * (result["val_dense"] - result["val_ticket"]) <= 30 + 1e-6
+    assert set(result["seconds"]) >= {"trials", "total"}
+    number = len(result["goal"]["trials"])
+    assert f"chosen by max-drop 30 among {number} sparsities" in outcome.out
+
+
+def test_a_goal_out_of_reach_is_a_usage_error(cli):
+    outcome = cli("find", "--dataset=cora", *tiny_graph.QUICK, "--target-macs=1")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: no sparsity that was tried meets target_macs")
+
+
+def test_predictions_of_a_file_guide(find, tmp_path):
+    data = tiny_graph.load("cora").data
+    labels = 9.0 * torch.nn.functional.one_hot((data.y + 1) % 3, 3).float()
+    np.save(tmp_path / "t.npy", labels.numpy())
+    args = ("--weight-sparsity=0.2", "--retrain-epochs=60", "--lr=0.05")
+    find(*args, "--teacher-file=t.npy", "--teacher-weight=1", "--json=a.json")
+    find(*args, "--teacher=none", "--json=b.json")
+    taught, told = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert taught["val_ticket"] < told["val_ticket"]
+    assert Ticket.load(tmp_path / "ticket.safetensors").settings["teacher"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read as .npy"),
+        (np.zeros(3, dtype=np.float32), "must hold a table of floats"),
+        (np.zeros((3, 3), dtype=np.int64), "must hold a table of floats"),
+        (np.array([{}]), "cannot be read as .npy"),
+        (np.zeros((2, 3), dtype=np.float32), "teacher must have shape"),
+    ],
+)
+def test_predictions_that_cannot_guide_are_refused(content, message, cli, tmp_path):
+    if content is not None:
+        np.save(tmp_path / "t.npy", content, allow_pickle=True)
+    outcome = cli("find", "--dataset=cora", *tiny_graph.QUICK, "--teacher-file=t.npy")
+    assert outcome.code == 2
+    assert message in outcome.err

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
-from torch_geometric.nn import MessagePassing
+from torch_geometric.nn import GATConv, GATv2Conv, MessagePassing
 
 from conv_matrix import CONVS, NUM_NODES, call, cases, edge_values
 from fastglt import scores
@@ -68,7 +68,8 @@ def _gated_loss(model, data):
 def _messages_times(model, factor):
     """Multiply each finished message by ``factor[source, target]``, loops by 1.
 
-    Written with PyG's hooks: one sees the edges that the conv really uses, the other the messages.
+    Where the messages of a node are shares of 1, they are shared out anew. Written with PyG's
+    hooks: one sees the edges that the conv really uses, the other the messages.
     """
     edges = {}
 
@@ -80,9 +81,19 @@ def _messages_times(model, factor):
         column = torch.tensor(column, dtype=messages.dtype)
         return messages * column.view(-1, *[1] * (messages.dim() - 1))
 
+    def share_out(conv, given, attention):
+        weighted, totals = [], {}
+        for (u, v), share in zip(given[0].t().tolist(), attention, strict=True):
+            weighted.append(share * (1.0 if u == v else factor[u, v]))
+            totals[v] = totals.get(v, 0) + weighted[-1]
+        targets = given[0][1].tolist()
+        return torch.stack([w / totals[v] for w, v in zip(weighted, targets, strict=True)])
+
     with ExitStack() as stack:
         for conv in model.modules():
-            if isinstance(conv, MessagePassing):
+            if type(conv) in (GATConv, GATv2Conv):
+                stack.callback(conv.register_edge_update_forward_hook(share_out).remove)
+            elif isinstance(conv, MessagePassing):
                 for handle in (
                     conv.register_propagate_forward_pre_hook(remember),
                     conv.register_message_forward_hook(multiply),

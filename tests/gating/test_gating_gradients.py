@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
-from torch_geometric.nn import GCN, GATConv, GINConv, SAGEConv
+from torch_geometric.nn import GCN, GATConv, GATv2Conv, GINConv, SAGEConv
 
 from fastglt.errors import ModelError
 from fastglt.gating import (
@@ -157,6 +157,43 @@ def test_a_message_gate_of_0_silences_the_edge_it_belongs_to(name, loops):
             out = model(data.x, edge_index)
         changed = ((out - expected).abs() > 1e-6).any(dim=1).nonzero().view(-1).tolist()
         assert changed == [int(edge_index[1, edge])]
+
+
+@pytest.mark.parametrize("conv", [GATConv, GATv2Conv])
+@pytest.mark.parametrize("loops", ["none", "given", "added"])
+def test_attention_with_gates_of_0_is_attention_without_these_edges(conv, loops):
+    data = with_loops(graph(20), torch.arange(6)) if loops == "given" else graph(20)
+    model = conv(12, 4, heads=3, add_self_loops=loops == "added", dropout=0.6).double().eval()
+    edge_index, x = data.edge_index[:, loops_last(data.edge_index)], data.x.double()
+    keep = torch.rand(edge_index.size(1), generator=torch.Generator().manual_seed(0)) < 0.4
+    keep |= edge_index[0] == edge_index[1]
+    keep[edge_index[1] == 13] = False  # a node without any kept edge
+    with message_gate(model, edge_index, keep.double()):
+        gated = model(x, edge_index)
+    torch.testing.assert_close(gated, model(x, edge_index[:, keep]), rtol=0, atol=1e-12)
+
+
+def test_gates_of_a_node_without_any_kept_edge_have_finite_gradients():
+    data = graph(20)
+    model = GATConv(12, 4, add_self_loops=False).eval()
+    gate = torch.zeros(data.num_edges, requires_grad=True)
+    with message_gate(model, data.edge_index, gate):
+        model(data.x, data.edge_index).square().sum().backward()
+    assert bool(gate.grad.isfinite().all())
+
+
+def test_a_subclass_that_may_attend_otherwise_keeps_gates_of_its_messages():
+    class Own(GATConv):
+        pass
+
+    data = graph(20)
+    torch.manual_seed(0)
+    model = Own(12, 4).eval()
+    with message_gate(model, data.edge_index, torch.zeros(data.num_edges)):
+        out = model(data.x, data.edge_index)
+    alone = GATConv(12, 4).eval()
+    alone.load_state_dict(model.state_dict())
+    assert not torch.allclose(out, alone(data.x, data.edge_index[:, :0]), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["gat", "sage", "gin"])

@@ -14,6 +14,7 @@ from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 from torch_geometric.nn import MessagePassing
 
 from fastglt.errors import ModelError
+from fastglt.gating.attention import attention_gate, has_attention
 from fastglt.masks import SELF_LOOP, EdgeGroups
 
 
@@ -22,8 +23,10 @@ def message_gate(model: nn.Module, edge_index: Tensor, gate: Tensor) -> Iterator
     """Multiply every conv's finished messages by a gate, within the context.
 
     This is PyG's explanation mask without the sigmoid. It acts after normalisation or softmax, so
-    it is not the same as removing edges; use it for gradients only. Self-loops must come last in
-    ``edge_index`` (see :func:`loops_last`), else convs that add their own are misaligned.
+    it is not the same as removing edges; use it for gradients only. GATConv and GATv2Conv share
+    their attention out anew instead, see :func:`fastglt.gating.attention.attention_gate`.
+    Self-loops must come last in ``edge_index`` (see :func:`loops_last`), else convs that add their
+    own are misaligned.
 
     Args:
         model: The model; it is left as it was found.
@@ -35,11 +38,15 @@ def message_gate(model: nn.Module, edge_index: Tensor, gate: Tensor) -> Iterator
             splits its features (``decomposed_layers``).
     """
     _check_gateable(model)
-    set_masks(model, gate, edge_index, apply_sigmoid=False)
+    convs = [module for module in model.modules() if isinstance(module, MessagePassing)]
+    attentive = [conv for conv in convs if has_attention(conv)]
+    others = nn.ModuleList(conv for conv in convs if conv not in attentive)
+    set_masks(others, gate, edge_index, apply_sigmoid=False)
     try:
-        yield
+        with attention_gate(attentive, edge_index, gate):
+            yield
     finally:
-        clear_masks(model)
+        clear_masks(others)
 
 
 def _check_gateable(model: nn.Module) -> None:
