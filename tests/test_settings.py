@@ -140,5 +140,16 @@ def test_every_setting_is_described(model):
 @pytest.mark.parametrize(("power", "expected"), [(0.0, 1e-3), (0.5, 1e-4), (1.0, 1e-5)])
 def test_weight_decay_falls_with_the_share_of_weights_kept(power, expected):
     settings = resolve_settings({"weight_decay": 1e-3, "decay_power": power})
-    assert settings.weight_decay_at(0.99) == pytest.approx(expected)
-    assert settings.weight_decay_at(0.0) == 1e-3
+    assert settings.weight_decay_at(0.01) == pytest.approx(expected)
+    assert settings.weight_decay_at(1.0) == 1e-3
+
+
+@pytest.mark.parametrize(("power", "expected"), [(0.0, 1.0), (0.5, 0.1), (1.0, 0.01)])
+def test_dropout_falls_with_the_share_of_weights_kept(power, expected):
+    settings = resolve_settings({"dropout_power": power})
+    assert settings.dropout_factor_at(0.01) == pytest.approx(expected)
+    assert settings.dropout_factor_at(1.0) == 1.0
+
+
+def test_the_learning_rate_under_masks_is_a_multiple_of_the_dense_one():
+    assert resolve_settings({"lr": 0.03, "lr_factor": 2.0}).lr_under_masks == pytest.approx(0.06)

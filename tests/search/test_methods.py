@@ -133,9 +133,77 @@ def test_phases_are_announced_and_ended():
 def test_weight_decay_falls_after_the_cut(power):
     context = _context(weight_decay=0.1, decay_power=power)
     run = cut(context, steps=4)
-    expected = context.settings.weight_decay_at(context.settings.weight_sparsity)
+    expected = context.settings.weight_decay_at(1 - context.settings.weight_sparsity)
     assert run.optimizer.param_groups[0]["weight_decay"] == expected
     assert (expected < 0.1) == (power > 0)
+
+
+def test_the_learning_rate_changes_with_the_cut_also_that_of_gates():
+    context = _context(lr=0.01, lr_factor=3.0, edge_score="trained-gate")
+    run = cut(context, steps=4)
+    assert [group["lr"] for group in run.optimizer.param_groups] == [pytest.approx(0.03)] * 2
+
+
+def test_denoising_stops_where_swaps_no_longer_help():
+    class Falling(NodeClassification):
+        values = iter(range(100, 0, -1))
+
+        def metric(self, out, data, split):
+            return float(next(self.values))
+
+    context = _context(
+        objective=Objective(Falling()), denoise_steps=40, interval=2, denoise_patience=3
+    )
+    run = cut(context, steps=40)
+    denoise(run)
+    assert run.denoiser.best().step == 2  # nothing was better than the first
+    assert run.denoiser.num_steps == 8  # steps 4, 6 and 8 were not
+    assert context.callback.phases[-1] == ("denoise", "end")
+
+
+def test_dropout_is_scaled_while_denoising_and_not_before():
+    seen = []
+
+    class Watching(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = torch.nn.Linear(12, 30)
+            self.out = torch.nn.Linear(30, 3)
+
+        def forward(self, x, edge_index):
+            x = torch.nn.functional.dropout(x, p=0.8, training=self.training)
+            if self.training:
+                seen.append(float((x == 0).float().mean()))
+            return self.out(self.lin(x))
+
+    context = replace(
+        _context(edge_sparsity=0.0, weight_sparsity=0.75, dropout_power=0.5), model=Watching()
+    )
+    run = cut(context, steps=6)
+    before = len(seen)
+    denoise(run)
+    assert sum(seen[:before]) / before == pytest.approx(0.8, abs=0.03)
+    assert sum(seen[before:]) / len(seen[before:]) == pytest.approx(0.4, abs=0.03)
+
+
+def test_statistics_of_batch_normalisation_are_those_of_the_masks_that_are_validated():
+    class Normed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = torch.nn.Linear(12, 30)
+            self.norm = torch.nn.BatchNorm1d(30)
+            self.out = torch.nn.Linear(30, 3)
+
+        def forward(self, x, edge_index):
+            return self.out(self.norm(self.lin(x)).relu())
+
+    for recalibrates in (True, False):
+        context = replace(_context(edge_sparsity=0.0, recalibrate=recalibrates), model=Normed())
+        run = cut(context, steps=6)
+        run.val_metric()
+        model = context.model
+        mean = model.lin(context.data.x).mean(dim=0)
+        assert torch.allclose(model.norm.running_mean, mean, atol=1e-5) == recalibrates
 
 
 def test_matrices_of_the_whole_graph_are_given_up_before_denoising():

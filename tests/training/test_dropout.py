@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from torch_geometric.nn import GATConv
 
-from fastglt.training.dropout import fast_dropout
+from fastglt.training.dropout import fast_dropout, scaled_dropout
 
 
 def drop(x, p=0.5, **options):
@@ -117,3 +120,57 @@ def test_the_model_is_left_as_it_was_found():
     # A copy that was made within has a dropout of its own.
     inside.eval()
     assert torch.equal(inside[0](torch.ones(100)), torch.ones(100))
+
+
+def _share_dropped(call, repeats=40):
+    torch.manual_seed(0)
+    return float(torch.cat([call() == 0 for _ in range(repeats)]).float().mean())
+
+
+class _Functional(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, p=0.6, training=self.training)
+
+
+DROPS = {
+    "module": lambda: nn.Dropout(0.6),
+    "functional": _Functional,
+    "in place": lambda: nn.Dropout(0.6, inplace=True),
+}
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("kind", DROPS)
+@pytest.mark.parametrize("factor", [1.0, 0.25, 0.0])
+def test_all_probabilities_are_scaled_and_expected_values_kept(kind, factor, fast):
+    model = DROPS[kind]().train()
+    with fast_dropout(model) if fast else nullcontext(), scaled_dropout(factor):
+        share = _share_dropped(lambda: model(torch.ones(2000)))
+        mean = torch.stack([model(torch.ones(2000)).mean() for _ in range(40)]).mean()
+    assert share == pytest.approx(0.6 * factor, abs=0.01)
+    assert float(mean) == pytest.approx(1.0, abs=0.02)
+
+
+def test_probabilities_of_attention_are_scaled():
+    edge_index = torch.stack([torch.arange(1, 401), torch.zeros(400, dtype=torch.int64)])
+    conv = GATConv(2, 2, dropout=0.5, add_self_loops=False).train()
+    seen = []
+    conv.register_edge_update_forward_hook(lambda _, __, attention: seen.append(attention))
+    with scaled_dropout(0.2):
+        for _ in range(30):
+            conv(torch.randn(401, 2), edge_index)
+    assert float((torch.cat(seen) == 0).float().mean()) == pytest.approx(0.1, abs=0.02)
+
+
+def test_scaling_ends_with_its_context_even_after_an_error():
+    model = nn.Dropout(0.6).train()
+    with pytest.raises(RuntimeError, match="stop"), scaled_dropout(0.1):
+        raise RuntimeError("stop")
+    assert _share_dropped(lambda: model(torch.ones(2000))) == pytest.approx(0.6, abs=0.01)
+    assert model.p == 0.6
+
+
+def test_nothing_is_dropped_in_eval_mode_whatever_the_factor():
+    model = nn.Dropout(0.6).eval()
+    with scaled_dropout(0.5), fast_dropout(model):
+        assert torch.equal(model(torch.ones(100)), torch.ones(100))
