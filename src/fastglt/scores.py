@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -28,6 +29,7 @@ def by_channel(
     weights: Mapping[str, Tensor],
     groups: Iterable[ChannelGroup],
     power: float,
+    most: float = math.inf,
 ) -> dict[str, Tensor]:
     """Scores of weights times the importance of the channels that they write and read.
 
@@ -40,13 +42,15 @@ def by_channel(
         weights: All parameters of the model.
         groups: Its channels, on the device of the weights; without any, scores stay as they are.
         power: Exponent of the importance; 0 leaves scores as they are.
+        most: Importance above which more does not count: weights do not gather on fewer than about
+            one in so many channels.
     """
     if power == 0:
         return dict(score)
     rows: dict[str, list[Tensor]] = defaultdict(list)
     columns: dict[str, Tensor] = {}
     for group in groups:
-        importance = _importance(group, weights).pow_(power)
+        importance = _importance(group, weights).clamp_max_(most).pow_(power)
         for name in group.writers:
             rows[name].append(importance)
         for name, channel in group.readers.items():

@@ -45,6 +45,12 @@ class DenoiseConfig(BaseModel):
         description="weight scores are multiplied by the importance of the channels between layers "
         "to this power, so that few channels stay alive (0: they are not)",
     )
+    channel_cap: float = Field(
+        default=0.5,
+        ge=0,
+        description="that importance counts up to the inverse of the share of weights kept, to "
+        "this power: at 0.5 and one weight in 100 kept, about one channel in 10 stays alive",
+    )
     interval: int = Field(default=5, ge=1, description="steps between two swaps")
     accumulation: int = Field(
         default=3, ge=1, description="last steps of an interval whose weight gradients are averaged"
@@ -228,10 +234,11 @@ class Settings(DenoiseConfig):
         default="binary",
         description="whether kept edges are plain, or each has a weight trained while retraining",
     )
-    edge_rule: Literal["keep", "degree"] = Field(
+    edge_rule: Literal["keep", "learned", "degree", "random"] = Field(
         default="keep",
-        description="what is done with edges that the search did not see: keep them, or keep those "
-        "of high enough degree score",
+        description="what is done with edges that the search did not see: keep them, or remove "
+        "as large a share of them, by degree and features as learned in the search, by degree, "
+        "or at random",
     )
     inductive: bool = Field(
         default=False,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.api.checks import check_budgets, check_call, check_model_fits, check_settings
+from fastglt.api.edge_rules import learned_rule
 from fastglt.api.guide import check_teacher, given_teacher
 from fastglt.api.metrics import (
     Dense,
@@ -37,7 +38,7 @@ from fastglt.masks import ChannelGroup, EdgeGroups
 from fastglt.search.base import Narrow, SearchContext, SearchResult, get_method
 from fastglt.settings import Settings
 from fastglt.ticket import Ticket
-from fastglt.ticket.edge_rule import KEEP, degree_rule, kept_by_rule
+from fastglt.ticket.edge_rule import KEEP, kept_by_rule, ranked_rule
 from fastglt.training.callback import Callback
 from fastglt.training.inputs import probed, with_sparse_inputs
 from fastglt.training.known_graph import kept_view
@@ -154,7 +155,7 @@ class Finder:
         weights = prunable_weights(self.model, settings.include, settings.exclude)
         self.num_weights = sum(weight.numel() for weight in weights.values())
         check_budgets(weights, self.groups, settings)
-        self.edge_rule = self._edge_rule()
+        self.edge_rule = dict(KEEP)
         self.seconds: dict[str, float] = {}
 
     def run(self) -> Ticket:
@@ -177,6 +178,7 @@ class Finder:
             objective = self._objective(teacher, "search")
             result = self._search(objective, self._reference(baseline.dense, teacher))
             self._adopt(result)
+            self.edge_rule = self._edge_rule(result, teacher)
         return result
 
     def prune(self, baseline: Baseline) -> Pruned:
@@ -394,17 +396,29 @@ class Finder:
 
     def edge_keep(self, result: SearchResult) -> Tensor:
         """``[num_edges]`` bool, the edges of the whole graph that a search keeps."""
-        whole, unseen = self.views.whole, None
-        if self.views.are_inductive:
-            unseen = kept_by_rule(self.edge_rule, whole.edge_index, whole.num_nodes)
+        unseen = None
+        if self.views.edges is not None:
+            new = torch.ones(
+                self.plain.num_edges, dtype=torch.bool, device=self.groups.index.device
+            )
+            new[self.views.edges] = False
+            unseen = kept_by_rule(self.edge_rule, self.plain, new)
         return self.views.whole_keep(result.edge_mask.edges, unseen)
 
-    def _edge_rule(self) -> dict[str, Any]:
+    def _edge_rule(self, result: SearchResult, teacher: Teacher | None) -> dict[str, Any]:
         """What becomes of edges that the search does not see, made of those that it sees."""
-        if self.settings.edge_rule == "keep":
+        kind, sparsity = self.settings.edge_rule, self.settings.edge_sparsity
+        if kind == "keep" or sparsity == 0:
             return dict(KEEP)
-        data = self.views.search
-        return degree_rule(data.edge_index, data.num_nodes, self.settings.edge_sparsity)
+        if kind != "learned":
+            return ranked_rule(sparsity, **{"noise" if kind == "random" else kind: 1.0})
+        model = copy.deepcopy(self.pruned)
+        masked = apply_weight_mask(result.state, result.weight_mask, tied_names(model))
+        model.load_state_dict(masked)
+        return learned_rule(
+            model, self.task, self.views.search, self._visible, result.edge_mask, sparsity, teacher,
+            self.settings.seed,
+        )  # fmt: skip
 
     def _metrics(self, pruned: Pruned) -> dict[str, Any]:
         task, data, dense = self.task, self.views.whole, pruned.baseline.dense

@@ -121,6 +121,7 @@ class Denoiser:
             weights=dict(model.named_parameters()),
             groups=channels,
             power=self.config.channel_power,
+            most=math.pow(1 - self._targets[1], -self.config.channel_cap),
         )
         self._weights = WeightDenoiser(
             weights, optimizer, start[1], self.config.allocation, channels, by_channel

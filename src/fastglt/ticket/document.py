@@ -76,6 +76,9 @@ class ModelFingerprint(_Strict):
         return self
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class KeepRule(_Strict):
     """Keep every new edge."""
 
@@ -89,7 +92,24 @@ class DegreeRule(_Strict):
     threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-EdgeRule = Annotated[KeepRule | DegreeRule, Field(discriminator="name")]
+class RankWeights(_Strict):
+    """What new edges are ranked by, see :mod:`fastglt.ticket.edge_rule`."""
+
+    degree: Finite = 0.0
+    inverse_degree: Finite = 0.0
+    similarity: Finite = 0.0
+    noise: Finite = 0.0
+
+
+class RankedRule(_Strict):
+    """Remove the share of the new edges with the lowest weighted ranks; see ``ranked_rule``."""
+
+    name: Literal["ranked"]
+    sparsity: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+    weights: RankWeights
+
+
+EdgeRule = Annotated[KeepRule | DegreeRule | RankedRule, Field(discriminator="name")]
 
 
 class RuleHolder(_Strict):

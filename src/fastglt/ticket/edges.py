@@ -98,8 +98,8 @@ class TicketEdges:
     def _found(self, graph: Data) -> EdgeMatch:
         edge_index, searched = graph.edge_index, self._searched_edges(graph)
         origin = find_edges(searched.to(edge_index.device), edge_index)
-        keep = kept_by_rule(self.rule, edge_index, int(graph.num_nodes))
         known = origin >= 0
+        keep = kept_by_rule(self.rule, graph, ~known)
         keep[known] = self.keep.to(edge_index.device)[origin[known]]
         num_gone = self.keep.numel() - int(known.sum())
         return EdgeMatch(origin, keep, num_gone)
