@@ -8,9 +8,13 @@ import pytest
 import torch
 
 import fastglt
+from fastglt.api import edge_rules
+from fastglt.api.edge_rules import learned_rule
 from fastglt.api.views import inductive
 from fastglt.errors import InputError
-from fastglt.ticket.edge_rule import kept_by_rule
+from fastglt.masks import EdgeGroups, EdgeMask, num_removed
+from fastglt.ticket.edge_rule import PROPERTIES, kept_by_rule
+from fastglt.training.tasks import NodeClassification
 from helpers import TINY, build, graph, with_loops
 from training.test_tasks import Regression
 
@@ -118,17 +122,51 @@ def test_the_ticket_applies_to_the_whole_graph_and_measures_what_it_says():
         assert ticket.metrics[f"{split}_ticket"] == pytest.approx(share, abs=1e-6)
 
 
-def test_unseen_edges_go_by_the_rule_that_the_seen_ones_give():
+@pytest.mark.parametrize("rule", ["learned", "degree", "random"])
+def test_unseen_edges_go_by_the_rule_that_the_seen_ones_give(rule):
     data = graph(300, degree_exponent=2.2)
     changed = copy.deepcopy(data)
     _other_labels(changed)
-    ticket, other = (_find(d, edge_rule="degree") for d in (data, changed))
-    assert ticket.edge_rule["name"] == "degree"
+    ticket, other = (_find(d, edge_rule=rule) for d in (data, changed))
+    assert ticket.edge_rule["name"] == "ranked"
     assert ticket.edge_rule == other.edge_rule
     unseen = ~_visible_edges(data)
-    kept = kept_by_rule(ticket.edge_rule, data.edge_index, 300)
+    kept = kept_by_rule(ticket.edge_rule, data, unseen)
     assert torch.equal(ticket.edge_keep[unseen], kept[unseen])
-    assert 0 < int(kept[unseen].sum()) < int(unseen.sum())
+    removed = num_removed(int(unseen.sum()) // 2, ticket.settings["edge_sparsity"])
+    assert int((~kept).sum()) == 2 * removed > 0
+
+
+def test_a_learned_rule_does_no_worse_than_degree_where_it_was_learned(monkeypatch):
+    seen = []
+    divergence = edge_rules.Objective.divergence
+
+    def watched(self, out, data):
+        seen.append(divergence(self, out, data))
+        return seen[-1]
+
+    monkeypatch.setattr(edge_rules.Objective, "divergence", watched)
+    data = graph(300, degree_exponent=2.2)
+    model = build("gcn", data)
+    groups = EdgeGroups.of(data)
+    given = model, NodeClassification(), data, data, EdgeMask.full(groups), 0.5, None, 0
+    rule = learned_rule(*given)
+    losses = [float(a + b) for a, b in zip(seen[::2], seen[1::2], strict=True)]
+    assert len(losses) == 1 + sum(map(len, edge_rules.STEPS.values()))
+    assert min(losses) < losses[0]
+    assert rule["weights"] != {"degree": 1.0, **dict.fromkeys(PROPERTIES[1:], 0.0)}
+    assert learned_rule(*given) == rule
+
+
+def test_a_rule_is_learned_without_features_too():
+    data = graph(300, degree_exponent=2.2)
+    plain = copy.copy(data)
+    plain.x, plain.num_nodes = None, data.num_nodes
+    groups = EdgeGroups.of(data)
+    rule = learned_rule(
+        build("gcn", data), NodeClassification(), data, plain, EdgeMask.full(groups), 0.5, None, 0
+    )
+    assert rule["weights"]["similarity"] == 0
 
 
 @pytest.mark.parametrize(

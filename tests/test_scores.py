@@ -236,6 +236,14 @@ def test_weights_of_important_channels_score_higher():
         assert torch.equal(found["alone"], weights["alone"])
 
 
+def test_importance_counts_up_to_a_cap():
+    weights = _two_layers()
+    group = ChannelGroup(3, ("first",), {"second": torch.tensor([0, 1, 2])})
+    found = scores.by_channel(weights, weights, [group], 2.0, most=1.5)
+    factor = torch.tensor([1.5, scores.CHANNEL_FLOOR, 9 / 7]) ** 2
+    assert torch.allclose(found["second"], weights["second"] * factor)
+
+
 def test_a_column_that_reads_none_of_the_channels_and_several_readers():
     weights = {"w": torch.ones(2, 3), "a": torch.ones(1, 4), "b": torch.full((5, 2), 2.0)}
     readers = {"a": torch.tensor([-1, 1, 0, -1]), "b": torch.tensor([0, 0])}

@@ -19,7 +19,7 @@ from fastglt.errors import BudgetError, GraphError, InputError, TicketMismatchEr
 from fastglt.masks import EdgeGroups
 from fastglt.ticket import Ticket, degree_rule
 from fastglt.ticket.edge_match import find_edges
-from fastglt.ticket.edge_rule import kept_by_rule, num_neighbours
+from fastglt.ticket.edge_rule import PROPERTIES, kept_by_rule, num_neighbours, ranked_rule
 
 Edges = list[tuple[int, int]]
 EDGE_LISTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=25)
@@ -130,7 +130,7 @@ def test_the_degree_rule_agrees_with_counting_neighbours(edges: Edges, threshold
         if u != v:
             neighbours[u].add(v)
             neighbours[v].add(u)
-    keep = kept_by_rule({"name": "degree", "threshold": threshold}, tensor(edges), 6).tolist()
+    keep = _kept({"name": "degree", "threshold": threshold}, tensor(edges), 6).tolist()
     degrees = num_neighbours(tensor(edges), 6).tolist()
     assert degrees == [len(neighbours[node]) for node in range(6)]
     for (u, v), kept in zip(edges, keep, strict=True):
@@ -150,7 +150,7 @@ def test_the_helper_removes_the_share_but_for_ties(
     degree = num_neighbours(edge_index, 6)
     product = (degree[ends[0]] * degree[ends[1]]).tolist()
     removed = round(sparsity * 100) * len(product) // 100  # in whole numbers
-    kept = kept_by_rule(rule, edge_index, 6)
+    kept = _kept(rule, edge_index, 6)
     dropped = {
         p for p, k in zip(_products(edge_index, degree), kept.tolist(), strict=True) if not k
     }
@@ -161,6 +161,84 @@ def test_the_helper_removes_the_share_but_for_ties(
     # The first product that is kept is that of the group after the removed ones.
     first_kept = sorted(product, reverse=True)[removed]
     assert dropped == {p for p in product if p > first_kept}
+
+
+def _kept(rule, edge_index: Tensor, num_nodes: int, x: Tensor | None = None) -> Tensor:
+    """What a rule makes of a graph of new edges."""
+    new = torch.ones(edge_index.size(1), dtype=torch.bool)
+    return kept_by_rule(rule, Data(x=x, edge_index=edge_index, num_nodes=num_nodes), new)
+
+
+@settings(deadline=None)
+@given(
+    EDGE_LISTS,
+    st.sampled_from([0.0, 0.1, 0.29, 0.5, 0.9]),
+    st.sampled_from(PROPERTIES),
+    st.lists(st.booleans(), min_size=60, max_size=60),
+)
+def test_a_ranked_rule_removes_exactly_its_share_of_the_new_pairs(
+    edges: Edges, sparsity: float, name: str, is_new: list[bool]
+) -> None:
+    edge_index = tensor(edges)
+    new = torch.tensor(is_new)[: len(edges)]
+    x = torch.arange(12.0).view(6, 2).cos()
+    graph = Data(x=x, edge_index=edge_index, num_nodes=6)
+    keep = kept_by_rule(ranked_rule(sparsity, **{name: 1.0}), graph, new).tolist()
+    pairs: dict[frozenset[int], set[bool]] = defaultdict(set)
+    for (u, v), kept, fresh in zip(edges, keep, new.tolist(), strict=True):
+        if u == v or not fresh:
+            assert kept
+        else:
+            pairs[frozenset((u, v))].add(kept)
+    assert all(len(fates) == 1 for fates in pairs.values())
+    removed = sum(fates == {False} for fates in pairs.values())
+    assert removed == round(sparsity * 100) * len(pairs) // 100
+
+
+def test_what_ranks_higher_by_degree_and_features_is_kept() -> None:
+    edges = [(0, 1), (0, 2), (0, 3), (4, 5)]
+    x = torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [1, 1], [1, 0], [-1, 0]])
+    edge_index = tensor(edges)
+    assert _kept(ranked_rule(0.75, degree=1.0), edge_index, 6).tolist() == [0, 0, 0, 1]
+    assert _kept(ranked_rule(0.75, degree=-1.0), edge_index, 6).sum() == 1
+    by_similarity = _kept(ranked_rule(0.75, similarity=1.0), edge_index, 6, x).tolist()
+    assert by_similarity == [1, 0, 0, 0]
+    unlike = _kept(ranked_rule(0.5, similarity=-1.0), edge_index, 6, x.to_sparse_csr()).tolist()
+    assert unlike == [0, 1, 0, 1]
+    assert _kept(ranked_rule(0.75, degree=1.0, similarity=4.0), edge_index, 6, x)[0]
+
+
+def test_ranks_by_noise_are_those_of_the_pair_wherever_it_stands() -> None:
+    generator = torch.Generator().manual_seed(0)
+    edge_index = torch.randint(5000, (2, 4000), generator=generator)
+    rule = ranked_rule(0.5, noise=1.0)
+    keep = _kept(rule, edge_index, 5000)
+    shuffled = torch.randperm(4000, generator=generator)
+    flipped = edge_index.flip(0)[:, shuffled]
+    assert torch.equal(_kept(rule, flipped, 5000), keep[shuffled])
+    low = edge_index.sum(dim=0) < 5000
+    assert 0.45 < float(keep[low].float().mean()) < 0.55
+    assert 0.45 < float(keep[edge_index[0] % 2 == 0].float().mean()) < 0.55
+
+
+def test_a_rule_by_features_needs_features() -> None:
+    with pytest.raises(GraphError, match=r"must have data\.x"):
+        _kept(ranked_rule(0.5, similarity=1.0), tensor([(0, 1), (1, 2)]), 3)
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "weights"),
+    [(1.0, {"degree": 1.0}), (-0.1, {}), (0.5, {"beauty": 1.0}), (0.5, {"noise": float("nan")})],
+)
+def test_ranked_rules_that_mean_nothing_are_refused(sparsity, weights) -> None:
+    with pytest.raises(InputError, match='"name": "ranked"'):
+        ranked_rule(sparsity, **weights)
+
+
+def test_a_ranked_rule_survives_the_file_and_decides_on_new_edges(tmp_path) -> None:
+    ticket = sample_ticket(edge_rule=ranked_rule(0.5, noise=1.0, degree=-0.25))
+    ticket.save(tmp_path / "t.safetensors")
+    assert Ticket.load(tmp_path / "t.safetensors").edge_rule == ticket.edge_rule
 
 
 def _products(edge_index: Tensor, degree: Tensor) -> list[int]:
@@ -176,15 +254,15 @@ def test_int32_edges_of_a_large_graph_have_the_rule_of_int64_edges() -> None:
     edge_index[0, :1000] = num_nodes - 1
     rule = degree_rule(edge_index, num_nodes, 0.6)
     assert degree_rule(edge_index.int(), num_nodes, 0.6) == rule
-    kept = kept_by_rule(rule, edge_index, num_nodes)
-    assert torch.equal(kept_by_rule(rule, edge_index.int(), num_nodes), kept)
+    kept = _kept(rule, edge_index, num_nodes)
+    assert torch.equal(_kept(rule, edge_index.int(), num_nodes), kept)
     assert not bool(kept.all())
 
 
 def test_edges_between_hubs_go_first() -> None:
     star = [(0, i) for i in range(2, 6)] + [(1, i) for i in range(2, 4)] + [(0, 1)]
     rule = degree_rule(tensor(star), 6, 0.15)
-    keep = kept_by_rule(rule, tensor(star), 6).tolist()
+    keep = _kept(rule, tensor(star), 6).tolist()
     assert Counter(keep) == {True: 6, False: 1}
     assert keep[-1] is False
 
@@ -213,7 +291,7 @@ def test_a_share_that_is_none_is_refused(sparsity: float) -> None:
     ],
 )
 def test_bad_rules_are_refused(rule: Any) -> None:
-    with pytest.raises(InputError, match=r'edge_rule must be \{"name": "keep"\} or'):
+    with pytest.raises(InputError, match=r'edge_rule must be \{"name": "keep"\}, \{"name"'):
         make_ticket(edge_rule=rule)
 
 
