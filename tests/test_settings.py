@@ -151,5 +151,7 @@ def test_dropout_falls_with_the_share_of_weights_kept(power, expected):
     assert settings.dropout_factor_at(1.0) == 1.0
 
 
-def test_the_learning_rate_under_masks_is_a_multiple_of_the_dense_one():
-    assert resolve_settings({"lr": 0.03, "lr_factor": 2.0}).lr_under_masks == pytest.approx(0.06)
+def test_the_learning_rate_rises_as_fewer_weights_are_kept():
+    settings = resolve_settings({"lr": 0.03, "lr_power": 0.15})
+    assert settings.lr_at(0.01) == pytest.approx(0.03 * 10**0.3)
+    assert settings.lr_at(1.0) == 0.03

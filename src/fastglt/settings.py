@@ -7,7 +7,7 @@ a setting is declared once. Importing this module imports neither torch nor PyG.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -40,23 +40,23 @@ class DenoiseConfig(BaseModel):
         "density, or by ranking all weights together",
     )
     channel_power: float = Field(
-        default=0.0,
+        default=1.0,
         ge=0,
         description="weight scores are multiplied by the importance of the channels between layers "
         "to this power, so that few channels stay alive (0: they are not)",
     )
     channel_cap: float = Field(
-        default=0.5,
+        default=1.0,
         ge=0,
         description="that importance counts up to the inverse of the share of weights kept, to "
-        "this power: at 0.5 and one weight in 100 kept, about one channel in 10 stays alive",
+        "this power, so that weights do not gather on even fewer channels",
     )
     interval: int = Field(default=5, ge=1, description="steps between two swaps")
     accumulation: int = Field(
         default=3, ge=1, description="last steps of an interval whose weight gradients are averaged"
     )
     alpha: float = Field(
-        default=0.1, ge=0, le=1, description="share of the kept components swapped first"
+        default=0.3, ge=0, le=1, description="share of the kept components swapped first"
     )
     swap_schedule: SwapSchedule = Field(
         default="cosine", description="how the share that is swapped falls over denoising"
@@ -122,7 +122,7 @@ class Settings(DenoiseConfig):
     )
     dense_epochs: int = Field(default=200, ge=1, description="epochs of the dense run")
     pretrain_epochs: int = Field(default=10, ge=0, description="epochs before the one-shot cut")
-    denoise_steps: int = Field(default=60, ge=0, description="training steps of gradual denoising")
+    denoise_steps: int = Field(default=120, ge=0, description="training steps of gradual denoising")
     denoise_patience: int = Field(
         default=0,
         ge=0,
@@ -140,27 +140,24 @@ class Settings(DenoiseConfig):
         default=100, ge=0, description="stop after so many epochs without a better one (0: never)"
     )
     lr: float = Field(default=0.01, gt=0, description="learning rate of Adam")
-    lr_factor: float = Field(
-        default=1.0,
-        gt=0,
-        description="what the learning rate is multiplied by from the one-shot cut on, also in "
-        "retraining",
-    )
     weight_decay: float = Field(
         default=5e-4,
         ge=0,
         description="weight decay of the model's parameters; edge gates have none",
     )
     decay_power: float = Field(
-        default=0.0,
+        default=1.0,
         ge=0,
         description="from the one-shot cut on the weight decay is multiplied by the share of "
         "weights that is kept to this power: few weights a neuron cannot hold against all of it",
     )
     dropout_power: float = Field(
-        default=0.0,
+        default=0.5, ge=0, description="likewise for the probabilities of dropout"
+    )
+    lr_power: float = Field(
+        default=0.15,
         ge=0,
-        description="likewise for the probabilities of dropout",
+        description="likewise, but the learning rate is divided by the share to this power",
     )
     teacher: Literal["none", "dense", "given"] = Field(
         default="dense",
@@ -171,7 +168,7 @@ class Settings(DenoiseConfig):
         default="both", description="what the teacher guides"
     )
     teacher_weight: float = Field(
-        default=0.7, ge=0, le=1, description="share of the distillation term in the loss"
+        default=0.9, ge=0, le=1, description="share of the distillation term in the loss"
     )
     teacher_temperature: float = Field(
         default=1.0, gt=0, description="softmax temperature of the distillation term"
@@ -182,7 +179,7 @@ class Settings(DenoiseConfig):
         "retraining: not at all, up from 0, or down to 0",
     )
     edge_score: EdgeScore = Field(
-        default="influence",
+        default="divergence",
         description="what edges are scored by: how far their ends' predictions disagree, how much "
         "they bring predictions near those of the dense model (divergence), the gradient of the "
         "loss by unit gates, or trained gates",
@@ -256,14 +253,13 @@ class Settings(DenoiseConfig):
         description="compute with features and graph as sparse matrices where proven equal",
     )
 
-    @property
-    def lr_under_masks(self) -> float:
-        """Learning rate of denoising and retraining."""
-        return self.lr * self.lr_factor
-
     def weight_decay_at(self, density: float) -> float:
         """Weight decay of a model that keeps that share of the prunable weights."""
         return self.weight_decay * math.pow(density, self.decay_power)
+
+    def lr_at(self, density: float) -> float:
+        """Learning rate of such a model."""
+        return self.lr * math.pow(density, -self.lr_power)
 
     def dropout_factor_at(self, density: float) -> float:
         """What its probabilities of dropout are multiplied by."""
@@ -287,6 +283,22 @@ class Settings(DenoiseConfig):
                 f"denoise_steps at interval {self.interval} (got {self.warmup_events})"
             )
         return self
+
+
+NEUTRAL: dict[str, Any] = {
+    "channel_power": 0.0,
+    "channel_cap": 1.0,
+    "swap_schedule": "cosine",
+    "warmup_schedule": "linear",
+    "decay_power": 0.0,
+    "dropout_power": 0.0,
+    "lr_power": 0.0,
+    "denoise_patience": 0,
+    "recalibrate": False,
+    "teacher_phases": "both",
+    "teacher_schedule": "constant",
+}
+"""Values of settings that were not always there, each of which leaves a run as it was before."""
 
 
 def num_events(steps: int, interval: int) -> int:

@@ -139,9 +139,9 @@ def test_weight_decay_falls_after_the_cut(power):
 
 
 def test_the_learning_rate_changes_with_the_cut_also_that_of_gates():
-    context = _context(lr=0.01, lr_factor=3.0, edge_score="trained-gate")
+    context = _context(lr=0.01, weight_sparsity=0.75, lr_power=0.5, edge_score="trained-gate")
     run = cut(context, steps=4)
-    assert [group["lr"] for group in run.optimizer.param_groups] == [pytest.approx(0.03)] * 2
+    assert [group["lr"] for group in run.optimizer.param_groups] == [pytest.approx(0.02)] * 2
 
 
 def test_denoising_stops_where_swaps_no_longer_help():

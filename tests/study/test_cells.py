@@ -9,7 +9,16 @@ import made_up
 import pytest
 
 from fastglt.errors import InputError, OutputPathError
-from fastglt.study.cells import CELLS, append_cell, cells_file, hash_of, read_cells
+from fastglt.settings import NEUTRAL, Settings
+from fastglt.study.cells import (
+    CELLS,
+    all_settings,
+    append_cell,
+    cells_file,
+    hash_of,
+    read_cells,
+    spec_settings,
+)
 
 WRITERS, LINES = 4, 50
 
@@ -150,3 +159,22 @@ def test_hashes_tell_specs_apart_and_not_the_order_of_their_keys():
     others = [made_up.spec(edge_sparsity=0.1 + step * 1e-9) for step in range(200)]
     others += [made_up.spec("ugs"), made_up.spec(lr=0.02), spec, spec | {"method_version": 4}]
     assert len({hash_of(each) for each in others}) == len(others)
+
+
+def test_settings_that_were_not_always_there_leave_hashes_and_old_cells_as_they_were():
+    old = {k: v for k, v in Settings(**NEUTRAL).model_dump(mode="json").items() if k not in NEUTRAL}
+    del old["seed"]
+    assert spec_settings(Settings(**NEUTRAL, seed=7)) == old
+    assert all_settings({"settings": old}) == Settings(**NEUTRAL).model_dump(
+        mode="json", exclude={"seed"}
+    )
+    for name, value in Settings().model_dump(mode="json", exclude={"seed"}).items():
+        assert (name in spec_settings(Settings())) == (NEUTRAL.get(name, object()) != value)
+
+
+def test_a_cell_that_is_older_than_a_setting_reads_as_if_it_had_its_neutral_value():
+    spec = made_up.spec()
+    for name in NEUTRAL:
+        spec["settings"].pop(name, None)
+    cell = made_up.cell(spec=spec)
+    assert {name: cell.settings[name] for name in NEUTRAL} == NEUTRAL

@@ -380,7 +380,7 @@ class Finder:
             objective,
             FitConfig(
                 settings.retrain_epochs,
-                settings.lr_under_masks,
+                settings.lr_at(density),
                 settings.weight_decay_at(density),
                 settings.patience,
                 settings.dropout_factor_at(density),

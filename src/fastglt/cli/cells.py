@@ -32,7 +32,7 @@ from fastglt.models import is_own_model, model_file, resolve_config
 from fastglt.search import METHOD_VERSION
 from fastglt.search.presets import resolve_settings
 from fastglt.settings import Settings
-from fastglt.study.cells import Cell, Stage, hash_of
+from fastglt.study.cells import Cell, Stage, all_settings, hash_of, spec_settings
 from fastglt.study.jobs import Job
 from fastglt.study.methods import Choice
 
@@ -101,7 +101,7 @@ class StudyInputs(NamedTuple):
             "split": {"kind": self.data.split, "seed": self._fixed_split},
             "model_config": _model_spec(self.model),
             "task": self.task.model_dump() | self.links.model_dump(),
-            "settings": choice.settings.model_dump(mode="json", exclude={"seed"}),
+            "settings": spec_settings(choice.settings),
             "method_version": METHOD_VERSION,
         }
 
@@ -148,7 +148,7 @@ def run_job(job: Job) -> Cell:
     model_options = ModelOptions(**options["model"])
     dataset = _loaded(data)
     task = choose_task(TaskOptions(**options["task"]), dataset, LinkOptions(**options["links"]))
-    settings = resolve_settings({**job.spec["settings"], "seed": job.seed})
+    settings = resolve_settings({**all_settings(job.spec), "seed": job.seed})
     ticket, figures = find_with_evidence(
         build_model(model_options, dataset, task, job.seed),
         dataset.data,

@@ -12,12 +12,13 @@ from pydantic import ValidationError
 
 from fastglt.errors import BudgetError, UnknownNameError
 from fastglt.search import METHODS
-from fastglt.settings import Settings, as_input_error
+from fastglt.settings import NEUTRAL, Settings, as_input_error
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     # Yue et al., AAAI 2025, GCN: 30/400/200 epochs, no teacher, uniform budgets, trained gates.
     "paper": {
+        **NEUTRAL,
         "allocation": "uniform",
         "pretrain_epochs": 30,
         "denoise_steps": 400,

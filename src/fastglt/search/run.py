@@ -120,7 +120,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
     )
     density = 1 - settings.weight_sparsity
     for group in optimizer.param_groups:
-        group["lr"] = settings.lr_under_masks
+        group["lr"] = settings.lr_at(density)
     optimizer.param_groups[0]["weight_decay"] = settings.weight_decay_at(density)
     if settings.edge_sparsity > 0 and ADJACENCY in data:
         data[ADJACENCY].forget()  # from here on the kept graph is trained on

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fastglt import _strict_json
 from fastglt.errors import InputError, OutputPathError
-from fastglt.settings import first_problem
+from fastglt.settings import NEUTRAL, Settings, first_problem
 from fastglt.study.methods import DENSE, LIKE
 
 CELLS = "cells.jsonl"
@@ -86,7 +86,7 @@ class Cell(BaseModel):
     def _check_keys(self) -> Cell:
         """Refuse a cell without what tables are made of."""
         _require("spec", self.spec, ("dataset", "split", "model_config", "task", "settings"))
-        _require("spec.settings", self.spec["settings"], (*BUDGET, *LIKE, *DENSE))
+        _require("spec.settings", all_settings(self.spec), (*BUDGET, *LIKE, *DENSE))
         for name in ("seconds", "epochs"):
             _require(name, getattr(self, name), STAGES)
         if self.settings_hash != hash_of(self.spec):
@@ -96,8 +96,7 @@ class Cell(BaseModel):
     @property
     def settings(self) -> Mapping[str, Any]:
         """All settings but the seed."""
-        settings: Mapping[str, Any] = self.spec["settings"]
-        return settings
+        return all_settings(self.spec)
 
     @property
     def search_seconds(self) -> float:
@@ -108,6 +107,26 @@ class Cell(BaseModel):
     def search_epochs(self) -> float:
         """Epochs up to the masks."""
         return sum(self.epochs[stage] for stage in STAGES)
+
+
+def spec_settings(settings: Settings) -> dict[str, Any]:
+    """All settings but the seed, JSON-able, as a ``spec`` has them.
+
+    Those that were not always there are left out where they change nothing, so that a study can be
+    gone on with when there are new ones.
+    """
+    values = settings.model_dump(mode="json", exclude={"seed"})
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in NEUTRAL or value != NEUTRAL[name]
+    }
+
+
+def all_settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings but the seed, of a ``spec`` that may be older than some of them."""
+    settings = spec["settings"]
+    return NEUTRAL | settings if isinstance(settings, dict) else settings
 
 
 def _require(name: str, value: object, keys: Iterable[str]) -> None:

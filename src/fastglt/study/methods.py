@@ -24,7 +24,7 @@ DENSE = ("dense_epochs", "lr", "weight_decay", "inductive", "holdout")
 
 SEARCH = (
     *(name for name in DenoiseConfig.model_fields if name not in ("include", "exclude")),
-    "pretrain_epochs", "denoise_steps", "denoise_patience", "recalibrate", "lr_factor",
+    "pretrain_epochs", "denoise_steps", "denoise_patience", "recalibrate", "lr_power",
     "decay_power", "dropout_power", "edge_score", "edge_l1", "weight_l1",
     "mask_epochs", "fixed_epochs", "rounds", "edge_rate", "weight_rate", "mask_distance",
     "wasserstein_weight", "edge_diversity", "edge_rule",
