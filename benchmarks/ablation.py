@@ -38,8 +38,8 @@ CELLS = {
 BASE: dict[str, Any] = {}
 """What differs from the library's defaults in every cell."""
 VARIANTS = (
-    "base", "channel_power=0", "channel_power=2", "channel_cap=0.5", "allocation=live", "allocation=uniform",
-    "decay_power=0", "dropout_power=0", "lr_power=0", "edge_score=influence",
+    "base", "channel_power=0", "channel_power=2", "channel_cap=0.5", "allocation=live",
+    "allocation=uniform", "decay_power=0", "dropout_power=0", "lr_power=0", "edge_score=influence",
     "edge_score=unit-gate", "alpha=0.1", "teacher_weight=0.7", "teacher_weight=1", "teacher=none",
     "denoise_steps=60", "edge_values=learned", "method=one-shot", "method=random",
 )  # fmt: skip

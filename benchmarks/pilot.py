@@ -12,13 +12,9 @@ Planetoid graphs. Every cell is one run of ``fastglt compare``; finished cells a
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
-from fastglt.study.cells import read_cells
-from fastglt.study.plan import Plan
-from fastglt.study.summary import tables
+from _compare import HEADER, fastglt, print_tables
 
 STUDY = Path(__file__).parent / "results" / "pilot"
 BUDGETS = (
@@ -44,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         for names in [[name for name in methods if name not in alone], *([name] for name in alone)]:
             if not names:
                 continue
-            _fastglt(
+            fastglt(
                 "compare", "--dataset", dataset, "--model", "gcn", "--methods", ",".join(names),
                 "--edge-sparsity", str(edges), "--weight-sparsity", str(weights),
                 "--seeds", str(args.seeds), "--out", str(args.study),
@@ -61,29 +57,13 @@ def _suits(method: str, weight_sparsity: float) -> bool:
 
 def summary(args: argparse.Namespace) -> None:
     """Print a line for each method and budget: paired difference from dense, and its verdicts."""
-    plan = Plan.load(args.study)
-    looks = None if plan is None else plan.looks
-    print(f"{'graph':9} {'edges':>5} {'weights':7}  {'method':16} {'seeds':6}  {'- dense':25}"
-          f"  {'verdict':12}  like for like")  # fmt: skip
-    for table in tables(read_cells(args.study), looks=looks):
-        place = f"{table.title:9} {table.edge_sparsity:5.2f} {table.weight_sparsity:7.2f}"
-        for row in table.rows:
-            dense, like = row.versus_dense, row.versus_like
-            if dense is None:
-                continue
-            gap = dense.test.difference
-            print(f"{place}  {row.label:16} {gap.num:6}  {gap.mean:+6.2f} ({gap.low:+6.2f} to "
-                  f"{gap.high:+6.2f})  {dense.verdict.value:12}  "
-                  f"{'-' if like is None else like.verdict.value}")  # fmt: skip
+    print(HEADER)
+    print_tables(args.study)
 
 
 def report(args: argparse.Namespace) -> None:
     """Write the report."""
-    _fastglt("report", str(args.study), "--out", str(args.out))
-
-
-def _fastglt(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "fastglt", *arguments], check=True)
+    fastglt("report", str(args.study), "--out", str(args.out))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -41,7 +41,7 @@ def test_a_model_and_its_predictions_teach_the_same():
     teacher = _trained(data)
     with torch.no_grad():
         logits = teacher(data.x, data.edge_index)
-    first, second = _find(data, teacher=teacher), _find(data, teacher=logits)
+    first, second = (_find(data, teacher=given) for given in (teacher, logits))
     assert _same_masks(first, second)
     assert first.metrics["val_ticket"] == second.metrics["val_ticket"]
     assert first.settings["teacher"] == second.settings["teacher"] == "given"

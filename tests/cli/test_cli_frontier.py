@@ -128,7 +128,7 @@ def test_refused_before_anything_is_run(args, message, frontier, made_up, tmp_pa
 
 
 def test_shuffled_test_labels_change_no_probe_and_no_choice(frontier, tmp_path, monkeypatch):
-    args = (*tiny_graph.LEARNING, "--margin=20", "--resolution=8", "--seeds=2", "--max-seeds=2",
+    args = (*tiny_graph.LEARNING, "--margin=60", "--resolution=8", "--seeds=2", "--max-seeds=2",
             "--search-seeds=3", "--method=one-shot")  # fmt: skip
     assert frontier(*args, "--json=a.json").code == 0
     monkeypatch.setattr(datasets, "load", tiny_graph.load_with_shuffled_test_labels)

@@ -39,7 +39,7 @@ def test_shows_metrics_layers_settings_and_provenance(cli, ticket):
     assert not any(line.startswith("model.heads") for line in lines)
     different = lines.index("Settings that differ from the preset")
     other = lines.index("Other settings")
-    assert different < lines.index("denoise_steps 25") < other < lines.index("alpha 0.1")
+    assert different < lines.index("denoise_steps 25") < other < lines.index("alpha 0.3")
     assert f"torch {torch.__version__}" in lines
 
 

@@ -49,7 +49,7 @@ def hostile():
         for seed in range(2)
     ]
     for each in cells:
-        each.settings["allocation"] = HOSTILE
+        each.spec["settings"]["allocation"] = HOSTILE
         each.analysis["groups"]["class"][0]["name"] = HOSTILE
         each.analysis["layers"][0]["name"] = HOSTILE
         each.analysis["graph"]["degrees"][1]["name"] = HOSTILE

@@ -67,7 +67,7 @@ def test_controls_that_were_not_run_are_named():
 def test_without_a_teacher_equal_epochs_are_like_for_like(epochs, says):
     cells = runs("fastglt", 0.0, seeds=3)
     for each in cells:
-        each.settings.update(teacher="none", retrain_epochs=epochs)
+        each.spec["settings"].update(teacher="none", retrain_epochs=epochs)
     cells = [each.model_copy(update={"settings_hash": hash_of(each.spec)}) for each in cells]
     sentences = " ".join(found(cells).sentences)
     assert f"is {says}." in sentences
@@ -83,7 +83,7 @@ def test_one_seed_shows_nothing():
 def test_fine_tuning_finds_no_lottery_ticket():
     cells = runs("fastglt", -0.5)
     for each in cells:
-        each.settings["recover"] = "finetune"
+        each.spec["settings"]["recover"] = "finetune"
     assert any("no lottery ticket" in sentence for sentence in found(cells).sentences)
 
 
@@ -136,10 +136,10 @@ def test_runs_of_one_label_and_other_settings_stand_apart():
     cells = runs("fastglt", 0.0, seeds=3)
     others = runs("fastglt", 0.0, seeds=3)
     for each in others:
-        each.settings["alpha"] = 0.3
+        each.spec["settings"]["alpha"] = 0.2
     others = [each.model_copy(update={"settings_hash": hash_of(each.spec)}) for each in others]
     (subject,) = subjects([*cells, *others], 0.5)
     assert len(subject.labels) == 2
     assert subject.labels == tuple(row.label for row in rows_in_order(subject.tables[0]))
     different = {row.name: row.values for row in settings(subject.groups).different}
-    assert sorted(different["alpha"]) == ["0.1", "0.3"]
+    assert sorted(different["alpha"]) == ["0.2", "0.3"]

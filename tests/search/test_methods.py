@@ -110,7 +110,9 @@ def test_epochs_are_steps_by_the_batches_of_an_epoch():
     task = LinkPrediction(batch_size=50)
     data = task.prepare(_links())
     assert task.num_batches(data) == 3
-    context, result = _search("fastglt", data=data, objective=Objective(task), denoise_steps=7)
+    context, result = _search(
+        "fastglt", data=data, objective=Objective(task), denoise_steps=7, alpha=0.1
+    )
     assert result.history[-1]["edges_swapped"] == result.history[-1]["weights_swapped"] == 0
     assert result.epochs == context.settings.pretrain_epochs + 6 / 3  # no swaps are left
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from fastglt.api.finder import Finder
 from fastglt.api.goals import Goal, GoalFinder
 from fastglt.errors import InputError
 from fastglt.search.presets import resolve_settings
-from fastglt.settings import GIVEN, Settings
+from fastglt.settings import GIVEN
 from fastglt.study.frontier import Axis
 from fastglt.ticket import Ticket
 from fastglt.ticket.compiled import uncompiled, uncompiled_names
@@ -131,13 +132,16 @@ def find(
         raise InputError('init is what recover="rewind" rewinds to; leave it out to fine-tune')
     chosen = make_task(task, data, metric=metric)
     init = None if init is None else uncompiled_names(init)
-    given = callback or Callback()
-
-    def finder(settings: Settings) -> Finder:
-        return Finder(
-            uncompiled(model), data, chosen, settings, init, given, narrow, teacher=own_teacher
-        )
-
+    finder = partial(
+        Finder,
+        uncompiled(model),
+        data,
+        chosen,
+        init=init,
+        callback=callback or Callback(),
+        narrow=narrow,
+        teacher=own_teacher,
+    )
     goal = Goal.of(
         {
             "max_drop": max_drop,

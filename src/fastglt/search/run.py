@@ -10,13 +10,14 @@ from torch_geometric.data import Data
 
 from fastglt import scores
 from fastglt.allocation import LIVE
+from fastglt.errors import ModelError
 from fastglt.gating import edge_gradient, gate_gradient, unit_gates
 from fastglt.masks import EdgeMask
 from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
 from fastglt.search.gates import edge_factors
 from fastglt.search.regularizers import gate_penalty
-from fastglt.settings import Settings
+from fastglt.settings import GIVEN, Settings
 from fastglt.training.channels import LiveChannels
 from fastglt.training.dropout import fast_dropout, scaled_dropout
 from fastglt.training.inputs import with_edge_places
@@ -30,6 +31,10 @@ GATE_NOISE = 1e-4
 """Standard deviation of the noise that trained gates start with, around 1 (FastGLT's code)."""
 DRAWS = 8
 """Random graphs that edges are scored on before the one-shot cut, by ``divergence``."""
+_NO_DIVERGENCE = (
+    "edges were scored by influence, since the model does not let divergence be differentiated by "
+    "its edges: {}"
+)
 GATE_FLOOR = 1e-4
 """Trained gates of kept edges are held at or above this after every step, since negative edge
 weights break GCN normalisation."""
@@ -46,6 +51,8 @@ class SearchRun:
         denoiser: Holds the masks.
         reference: Whose predictions on the whole graph those on the kept one are to resemble,
             where edges are scored by that.
+        edge_score: What edges are scored by: the setting, unless the model does not allow it.
+        notes: What someone should know of the run.
     """
 
     context: SearchContext
@@ -53,14 +60,16 @@ class SearchRun:
     gate: nn.Parameter | None
     denoiser: Denoiser
     reference: Objective | None
+    edge_score: str
+    notes: tuple[str, ...] = ()
 
     def score(self, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
         """What :meth:`Denoiser.step` scores edges by: a loss on their gates, or scores."""
         context, gate = self.context, edge_weight
-        if context.settings.edge_score == "influence":
+        if self.edge_score == "influence":
             keep = self.denoiser.edge_mask.keep
             return _influence(context, self.denoiser.data, keep)
-        if self.reference is not None and context.settings.edge_score == "divergence":
+        if self.reference is not None and self.edge_score == "divergence":
             loss = _divergence(context, context.model, self.reference, gate)
             return -gate_gradient(loss, gate, context.groups)
         if self.gate is not None:
@@ -105,6 +114,15 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
     reference = context.reference
     if reference is None and settings.edge_score == "divergence":
         reference = _as_it_is(context)
+    edge_score: str = settings.edge_score
+    notes: tuple[str, ...] = ()
+    try:
+        one_shot = _one_shot_score(context, gate, reference, edge_score)
+    except ModelError as error:
+        if edge_score != "divergence":
+            raise
+        edge_score, notes = "influence", (_NO_DIVERGENCE.format(error),)
+        one_shot = _one_shot_score(context, gate, reference, edge_score)
     denoiser = Denoiser(
         context.model,
         optimizer,
@@ -113,7 +131,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
         edge_sparsity=settings.edge_sparsity,
         weight_sparsity=settings.weight_sparsity,
         config=settings if steps else _without_warmup(settings),
-        edge_score=_one_shot_score(context, gate, reference),
+        edge_score=one_shot,
         edge_gate=gate,
         groups=context.groups,
         channels=context.channels() if _goes_by_channels(settings) else (),
@@ -124,7 +142,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
     optimizer.param_groups[0]["weight_decay"] = settings.weight_decay_at(density)
     if settings.edge_sparsity > 0 and ADJACENCY in data:
         data[ADJACENCY].forget()  # from here on the kept graph is trained on
-    return SearchRun(context, optimizer, gate, denoiser, reference)
+    return SearchRun(context, optimizer, gate, denoiser, reference, edge_score, notes)
 
 
 def denoise(run: SearchRun) -> None:
@@ -173,6 +191,7 @@ def result_of(run: SearchRun) -> SearchResult:
         state=best.state,
         history=[asdict(event) for event in denoiser.history],
         metrics={"best_search_step": best.step},
+        notes=run.notes,
     )
 
 
@@ -219,7 +238,10 @@ def _train(
 
 
 def _one_shot_score(
-    context: SearchContext, gate: nn.Parameter | None, reference: Objective | None
+    context: SearchContext,
+    gate: nn.Parameter | None,
+    reference: Objective | None,
+    edge_score: str,
 ) -> Tensor:
     """``[num_groups]`` scores of the one-shot cut.
 
@@ -232,9 +254,9 @@ def _one_shot_score(
     if settings.edge_sparsity == 0:
         return torch.zeros(groups.num_groups, device=groups.index.device)
     keep = EdgeMask.full(groups).keep
-    if settings.edge_score == "influence":
+    if edge_score == "influence":
         return _influence(context, context.data, keep)
-    if reference is not None and settings.edge_score == "divergence":
+    if reference is not None and edge_score == "divergence":
         return _worth_on_random_graphs(context, reference)
 
     def loss(_: Tensor, edge_weight: Tensor) -> Tensor:
@@ -278,7 +300,8 @@ def _worth_on_random_graphs(context: SearchContext, reference: Objective) -> Ten
     divergence is 0, and so is its gradient.
     """
     groups, sparsity = context.groups, context.settings.edge_sparsity
-    teacher = reference.teacher
+    # A teacher of the caller's may work in another way than the model that is pruned.
+    teacher = None if context.settings.teacher == GIVEN else reference.teacher
     model = context.model if teacher is None or teacher.model is None else teacher.model
     total = torch.zeros(groups.num_groups, device=groups.index.device)
     for _ in range(DRAWS):
