@@ -54,7 +54,7 @@ def test_defaults_that_differ_by_preset_are_shown(find_help):
         if value != default and isinstance(value, (str, int)):
             shown = [words[one] if isinstance(one, bool) else one for one in (default, value)]
             assert "default: {} (paper: {})".format(*shown) in find_help
-    assert "default: 60 (paper: 400)" in find_help
+    assert "default: 120 (paper: 400)" in find_help
     assert "--teacher none|dense" in find_help
 
 
