@@ -16,6 +16,7 @@ from fastglt.masks import EdgeGroups, EdgeMask, num_removed
 from fastglt.ticket.edge_rule import PROPERTIES, kept_by_rule
 from fastglt.training.tasks import NodeClassification
 from helpers import TINY, build, graph, with_loops
+from training.test_link_prediction import _links
 from training.test_tasks import Regression
 
 BUDGET = {"edge_sparsity": 0.4, "weight_sparsity": 0.6}
@@ -203,3 +204,12 @@ def test_the_teachers_own_training_is_announced_and_counted(teacher, phases):
     ticket = _find(graph(), teacher=teacher, callback=Listener())
     assert heard == ["dense", *phases, "pretrain", "denoise", "retrain"]
     assert ticket.metrics["epochs"]["teacher"] == TINY["dense_epochs"] * len(phases)
+
+
+def test_a_rule_is_learned_for_node_tasks_only():
+    data = _links()
+    with pytest.raises(InputError, match="edge_rule must be 'keep', 'degree' or 'random'"):
+        fastglt.find(
+            build("gcn", data), data, **TINY, edge_sparsity=0.3, edge_rule="learned",
+            task="link-prediction",
+        )  # fmt: skip

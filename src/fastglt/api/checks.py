@@ -39,6 +39,11 @@ def check_settings(settings: Settings, task: Task, data: Data, pretrained: bool)
             "edge_score='trained-gate' (preset 'paper') trains its gates in pre-training, which a "
             "trained model does not get; choose edge_score='influence' or 'unit-gate'"
         )
+    if settings.edge_rule == "learned" and task.name not in INDUCTIVE_TASKS:
+        raise InputError(
+            f"edge_rule must be 'keep', 'degree' or 'random' for task {task.name!r} (got "
+            "'learned', which takes nodes of the search for unseen)"
+        )
     if not settings.inductive:
         return
     if task.name not in INDUCTIVE_TASKS:

@@ -11,8 +11,8 @@ class FastGLT(SearchMethod):
     """Pre-train, cut once, then swap noisy kept components for promising pruned ones.
 
     Source: Yue et al., "Fast Track to Winning Tickets", AAAI 2025, arXiv 2412.07605. The preset
-    ``paper`` follows it; ``default`` adds the teacher, ERK allocation and the influence of an
-    edge on the predictions as its score.
+    ``paper`` follows it; ``default`` adds the teacher, ERK allocation, the importance of channels,
+    regularisation by density and what an edge does for the predictions as its score.
     """
 
     name = "fastglt"
