@@ -181,9 +181,9 @@ class Finder:
             self.edge_rule = self._edge_rule(result, teacher)
         return result
 
-    def prune(self, baseline: Baseline) -> Pruned:
-        """Search and retrain; the test split is not read."""
-        result = self.masks(baseline)
+    def prune(self, baseline: Baseline, result: SearchResult | None = None) -> Pruned:
+        """Search, unless :meth:`masks` has, and retrain; the test split is not read."""
+        result = self.masks(baseline) if result is None else result
         with self._timed("retrain"):
             keep = self.edge_keep(result)
             kept = kept_view(self.views.whole, keep)
@@ -412,13 +412,17 @@ class Finder:
             return dict(KEEP)
         if kind != "learned":
             return ranked_rule(sparsity, **{"noise" if kind == "random" else kind: 1.0})
+        return learned_rule(
+            self.masked_model(result), self.task, self.views.search, self._visible,
+            result.edge_mask, sparsity, teacher, self.settings.seed,
+        )  # fmt: skip
+
+    def masked_model(self, result: SearchResult) -> nn.Module:
+        """A model with the weights that the search left, under its mask."""
         model = copy.deepcopy(self.pruned)
         masked = apply_weight_mask(result.state, result.weight_mask, tied_names(model))
         model.load_state_dict(masked)
-        return learned_rule(
-            model, self.task, self.views.search, self._visible, result.edge_mask, sparsity, teacher,
-            self.settings.seed,
-        )  # fmt: skip
+        return model
 
     def _metrics(self, pruned: Pruned) -> dict[str, Any]:
         task, data, dense = self.task, self.views.whole, pruned.baseline.dense

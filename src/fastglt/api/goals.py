@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -16,8 +15,9 @@ from torch_geometric.data import Data
 from fastglt.api.finder import Baseline, Finder, Pruned
 from fastglt.api.macs import macs_on
 from fastglt.errors import BudgetError, InputError
-from fastglt.gating import apply_weight_mask
+from fastglt.search.base import SearchResult
 from fastglt.settings import Settings
+from fastglt.study.cells import BUDGET
 from fastglt.study.frontier import Axis, border, sparsities
 from fastglt.ticket import Ticket
 from fastglt.training.known_graph import kept_view
@@ -114,9 +114,10 @@ class GoalFinder:
     def __init__(self, make: Callable[[Settings], Finder], settings: Settings, goal: Goal) -> None:
         self._make, self._settings, self._goal = make, settings, goal
         self._trials: list[Trial] = []
-        self._met: set[float] = set()
         self._baseline: Baseline | None = None
+        self._dense_macs: int | None = None
         self._best: tuple[Finder, Pruned] | None = None
+        self._cheap: tuple[Finder, SearchResult] | None = None
         _check_free(settings, goal)
 
     def run(self) -> Ticket:
@@ -128,10 +129,10 @@ class GoalFinder:
         start = time.perf_counter()
         loses = self._goal.kind == "max_drop"
         try_at = self._loses_little if loses else self._is_too_dear
-        _, sparsest = border(try_at, self._goal.resolution)
-        if not loses and sparsest in self._met:
-            finder = self._finder(sparsest)
-            self._best = finder, finder.prune(self._dense(finder))
+        border(try_at, self._goal.resolution)
+        if self._cheap is not None:
+            finder, result = self._cheap
+            self._best = finder, finder.prune(self._dense(finder), result)
         if self._best is None:
             raise BudgetError(self._none_meets())
         finder, pruned = self._best
@@ -142,14 +143,18 @@ class GoalFinder:
         ticket.metrics["goal"] = asdict(self._goal) | {"trials": [asdict(t) for t in self._trials]}
         return ticket
 
-    def _finder(self, rounds: float) -> Finder:
-        edges, weights = sparsities(self._goal.axis, rounds)
-        chosen = {
-            name: value
-            for name, value in (("edge_sparsity", edges), ("weight_sparsity", weights))
-            if _is_chosen(name, self._goal.axis)
+    def _budget(self, rounds: float) -> dict[str, float]:
+        """Both sparsities after so many rounds; one that is not chosen is as given."""
+        chosen = zip(
+            ("edge_sparsity", "weight_sparsity"), sparsities(self._goal.axis, rounds), strict=True
+        )
+        return {
+            name: value if _is_chosen(name, self._goal.axis) else getattr(self._settings, name)
+            for name, value in chosen
         }
-        return self._make(self._settings.model_copy(update=chosen))
+
+    def _finder(self, rounds: float) -> Finder:
+        return self._make(self._settings.model_copy(update=self._budget(rounds)))
 
     def _dense(self, finder: Finder) -> Baseline:
         """The dense run, of whichever finder comes first."""
@@ -174,31 +179,32 @@ class GoalFinder:
         """Whether the model after so many rounds costs more than is allowed."""
         try:
             finder = self._finder(rounds)
-            value, limit = self._cost(finder), self._goal.value
+            result = finder.masks(self._dense(finder))
         except BudgetError:
             self._note(rounds, None, meets=False)
             return False  # sparser still is no way either
-        if self._goal.kind == "target_macs" and limit < 1:
-            limit *= macs_on(finder.untrained, finder.task, finder.views.whole)
-        return not self._note(rounds, value, meets=value <= limit)
+        value = self._cost(finder, result)
+        meets = value <= self._limit(finder)
+        if meets:  # less sparse than all before, since only those below one that met are tried
+            self._cheap = finder, result
+        return not self._note(rounds, value, meets=meets)
 
-    def _cost(self, finder: Finder) -> float:
-        result = finder.masks(self._dense(finder))
-        whole = finder.views.whole
-        kept = kept_view(whole, finder.edge_keep(result))
+    def _limit(self, finder: Finder) -> float:
+        limit = self._goal.value
+        if self._goal.kind != "target_macs" or limit >= 1:
+            return limit
+        if self._dense_macs is None:
+            self._dense_macs = macs_on(finder.untrained, finder.task, finder.views.whole)
+        return limit * self._dense_macs
+
+    def _cost(self, finder: Finder, result: SearchResult) -> float:
+        kept = kept_view(finder.views.whole, finder.edge_keep(result))
         if self._goal.kind == "target_macs":
             return macs_on(finder.pruned, finder.task, kept, result.weight_mask)
-        model = copy.deepcopy(finder.pruned)
-        model.load_state_dict(apply_weight_mask(result.state, result.weight_mask))
-        return latency_ms(model, finder.task, kept)
+        return latency_ms(finder.masked_model(result), finder.task, kept)
 
     def _note(self, rounds: float, value: float | None, *, meets: bool) -> bool:
-        finder_settings = sparsities(self._goal.axis, rounds)
-        edges = self._settings.edge_sparsity or finder_settings[0]
-        weights = self._settings.weight_sparsity or finder_settings[1]
-        self._trials.append(Trial(edges, weights, value, meets))
-        if meets:
-            self._met.add(rounds)
+        self._trials.append(Trial(**self._budget(rounds), value=value, meets=meets))
         return meets
 
     def _none_meets(self) -> str:
@@ -239,7 +245,7 @@ def _is_chosen(name: str, axis: Axis) -> bool:
 
 
 def _check_free(settings: Settings, goal: Goal) -> None:
-    for name in ("edge_sparsity", "weight_sparsity"):
+    for name in BUDGET:
         if getattr(settings, name) and _is_chosen(name, goal.axis):
             raise BudgetError(
                 f"{name} follows from {goal.kind}, so it must not be given too (got "
