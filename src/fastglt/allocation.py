@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastglt.errors import BudgetError, UnknownNameError
-from fastglt.masks import ChannelGroup, WeightMask, num_removed, select_top
+from fastglt.masks import FREE, ChannelGroup, Pattern, WeightMask, num_removed, select_top
 
 Shapes = Mapping[str, torch.Size]
 LIVE = "live"
@@ -50,32 +50,41 @@ def allocation_names() -> tuple[str, ...]:
     return (*RULES, GLOBAL)
 
 
-def allocate(shapes: Shapes, sparsity: float, rule: str = "erk") -> dict[str, int]:
+def allocate(
+    shapes: Shapes, sparsity: float, rule: str = "erk", pattern: Pattern = FREE
+) -> dict[str, int]:
     """Number of weights that each layer keeps.
 
-    Densities follow the rule, capped at 1 (what a full layer cannot take is shared among the
-    others); the counts sum to ``total - num_removed(total, sparsity)`` by largest remainder.
+    Densities follow the rule, capped at 1 or what the pattern lets a layer keep (what a full layer
+    cannot take is shared among the others); the counts sum to
+    ``total - num_removed(total, sparsity)`` by largest remainder.
 
     Args:
         shapes: Parameter name to shape.
         sparsity: Share of all weights that is removed, in ``[0, 1)``.
         rule: A name in :data:`RULES`.
+        pattern: Which weights may be kept together.
 
     Raises:
-        BudgetError: If a layer would keep no weight.
+        BudgetError: If a layer would keep no weight, or the pattern cannot hold the budget.
         UnknownNameError: If there is no such rule.
     """
     if rule not in RULES:
         raise UnknownNameError("allocation", rule, allocation_names())
     total = sum(math.prod(shape) for shape in shapes.values())
-    counts = _shared(shapes, total - num_removed(total, sparsity), rule)
+    budget = total - num_removed(total, sparsity)
+    _require_room(shapes, budget, total, sparsity, pattern)
+    counts = _shared(shapes, budget, rule, pattern)
     for name, count in counts.items():
         _require_nonempty(name, count, math.prod(shapes[name]), sparsity)
     return counts
 
 
 def allocate_live(
-    mask: WeightMask, groups: Iterable[ChannelGroup], sparsity: float
+    mask: WeightMask,
+    groups: Iterable[ChannelGroup],
+    sparsity: float,
+    pattern: Pattern = FREE,
 ) -> dict[str, int]:
     """Number of weights of each layer by ``erk`` over what is alive under a mask.
 
@@ -86,17 +95,18 @@ def allocate_live(
         mask: Kept weights.
         groups: The model's channels, on the device of the mask.
         sparsity: Share of all weights that is removed, in ``[0, 1)``.
+        pattern: Which weights may be kept together.
 
     Raises:
-        BudgetError: If a layer would keep no weight.
+        BudgetError: If a layer would keep no weight, or the pattern cannot hold the budget.
     """
     budget = mask.num_weights - num_removed(mask.num_weights, sparsity)
     shapes = live_shapes(mask, groups)
-    if sum(math.prod(shape) for shape in shapes.values()) >= budget:
-        counts = _shared(shapes, budget, LIVE)
+    if sum(map(pattern.capacity, shapes.values())) >= budget:
+        counts = _shared(shapes, budget, LIVE, pattern)
         if all(counts.values()):
             return counts
-    return allocate({name: keep.shape for name, keep in mask.items()}, sparsity, LIVE)
+    return allocate({name: keep.shape for name, keep in mask.items()}, sparsity, LIVE, pattern)
 
 
 def live_shapes(
@@ -145,7 +155,10 @@ def _is_alive(group: ChannelGroup, mask: Mapping[str, Tensor]) -> Tensor:
 
 
 def cut_weights(
-    scores: Mapping[str, Tensor], sparsity: float, rule: str = "erk"
+    scores: Mapping[str, Tensor],
+    sparsity: float,
+    rule: str = "erk",
+    pattern: Pattern = FREE,
 ) -> tuple[WeightMask, dict[str, int]]:
     """Keep the highest-scoring weights within the budget that the rule gives each layer.
 
@@ -153,28 +166,31 @@ def cut_weights(
         scores: Parameter name to scores of its shape, higher = keep.
         sparsity: Share of all weights that is removed, in ``[0, 1)``.
         rule: A name in :data:`RULES`, or ``"global"``.
+        pattern: Which weights may be kept together.
 
     Returns:
         The mask, and the number of weights that each layer keeps.
 
     Raises:
-        BudgetError: If a layer would keep no weight.
+        BudgetError: If a layer would keep no weight, or the pattern cannot hold the budget.
         UnknownNameError: If there is no such rule.
     """
     if rule == GLOBAL:
-        masks = _cut_globally(scores, sparsity)
+        masks = _cut_globally(scores, sparsity, pattern)
     else:
-        counts = allocate({name: score.shape for name, score in scores.items()}, sparsity, rule)
-        masks = {name: select_top(score, counts[name]) for name, score in scores.items()}
+        shapes = {name: score.shape for name, score in scores.items()}
+        counts = allocate(shapes, sparsity, rule, pattern)
+        masks = {name: pattern.select(score, counts[name]) for name, score in scores.items()}
     return WeightMask(masks), {name: int(mask.sum()) for name, mask in masks.items()}
 
 
-def _shared(shapes: Shapes, budget: int, rule: str) -> dict[str, int]:
-    """The budget in parts, none larger than its layer."""
+def _shared(shapes: Shapes, budget: int, rule: str, pattern: Pattern) -> dict[str, int]:
+    """The budget in parts, none larger than its layer can hold."""
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     density = RULES[rule]({name: shape for name, shape in shapes.items() if sizes[name]})
     density |= {name: Fraction(0) for name, size in sizes.items() if not size}
-    return _largest_remainder(_capped_quotas(density, sizes, budget), budget)
+    room = {name: pattern.capacity(shape) for name, shape in shapes.items()}
+    return _largest_remainder(_capped_quotas(density, sizes, room, budget), budget)
 
 
 def shrink(counts: Mapping[str, int], budget: int) -> dict[str, int]:
@@ -184,17 +200,33 @@ def shrink(counts: Mapping[str, int], budget: int) -> dict[str, int]:
     return _largest_remainder(quotas, budget)
 
 
-def _cut_globally(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
-    flat = torch.cat([score.reshape(-1) for score in scores.values()])
-    keep = select_top(flat, flat.numel() - num_removed(flat.numel(), sparsity))
-    parts = torch.split(keep, [score.numel() for score in scores.values()])
-    masks = {
-        name: part.view(score.shape)
-        for (name, score), part in zip(scores.items(), parts, strict=True)
-    }
-    for name, mask in masks.items():
-        _require_nonempty(name, int(mask.sum()), mask.numel(), sparsity)
+def _cut_globally(
+    scores: Mapping[str, Tensor], sparsity: float, pattern: Pattern
+) -> dict[str, Tensor]:
+    total = sum(score.numel() for score in scores.values())
+    budget = total - num_removed(total, sparsity)
+    shapes = {name: score.shape for name, score in scores.items()}
+    _require_room(shapes, budget, total, sparsity, pattern)
+    ranked = {name: pattern.candidates(score) for name, score in scores.items()}
+    chosen = select_top(torch.cat([score[pool] for score, pool in ranked.values()]), budget)
+    parts = torch.split(chosen, [int(pool.sum()) for _, pool in ranked.values()])
+    masks = {}
+    for (name, score), part in zip(scores.items(), parts, strict=True):
+        count = int(part.sum())
+        _require_nonempty(name, count, score.numel(), sparsity)
+        masks[name] = pattern.select(score, count)
     return masks
+
+
+def _require_room(
+    shapes: Shapes, budget: int, total: int, sparsity: float, pattern: Pattern
+) -> None:
+    room = sum(map(pattern.capacity, shapes.values()))
+    if room < budget:
+        raise BudgetError(
+            f"weight_sparsity {sparsity} keeps {budget} weights, more than the {room} of {total} "
+            f"that the weight_pattern allows; choose at least {1 - room / total:.4f}"
+        )
 
 
 def _require_nonempty(name: str, count: int, size: int, sparsity: float) -> None:
@@ -206,7 +238,7 @@ def _require_nonempty(name: str, count: int, size: int, sparsity: float) -> None
 
 
 def _capped_quotas(
-    density: dict[str, Fraction], sizes: dict[str, int], budget: int
+    density: dict[str, Fraction], sizes: dict[str, int], room: dict[str, int], budget: int
 ) -> dict[str, Fraction]:
     full: dict[str, Fraction] = {}
     while True:
@@ -214,10 +246,10 @@ def _capped_quotas(
         demand = sum((density[name] * sizes[name] for name in rest), Fraction(0))
         left = budget - sum(full.values())
         scale = left / demand if demand else Fraction(0)
-        over = [name for name in rest if density[name] * scale >= 1]
+        over = [name for name in rest if density[name] * scale * sizes[name] >= room[name]]
         if not over:
             return full | {name: density[name] * scale * sizes[name] for name in rest}
-        full |= {name: Fraction(sizes[name]) for name in over}
+        full |= {name: Fraction(room[name]) for name in over}
 
 
 def _largest_remainder(quotas: dict[str, Fraction], total: int) -> dict[str, int]:

@@ -7,6 +7,7 @@ a setting is declared once. Importing this module imports neither torch nor PyG.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Literal
 
 from pydantic import (
@@ -51,6 +52,12 @@ class DenoiseConfig(BaseModel):
         description="that importance counts up to the inverse of the share of weights kept, to "
         "this power, so that weights do not gather on even fewer channels",
     )
+    weight_pattern: str = Field(
+        default="none",
+        description="what the kept weights of a layer must be made of: at most N of every M "
+        "neighbouring inputs of an output ('N:M', such as '2:4'), or blocks of R outputs by C "
+        "inputs ('RxC', such as '4x4')",
+    )
     interval: int = Field(default=5, ge=1, description="steps between two swaps")
     accumulation: int = Field(
         default=3, ge=1, description="last steps of an interval whose weight gradients are averaged"
@@ -88,6 +95,17 @@ class DenoiseConfig(BaseModel):
         """One string holds patterns separated by commas."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("weight_pattern")
+    @classmethod
+    def _check_pattern(cls, value: str) -> str:
+        form = re.fullmatch(r"none|([1-9]\d{0,8})(?:(:)|x)([1-9]\d{0,8})", value)
+        if form is None or (form[2] and int(form[1]) > int(form[3])):
+            raise ValueError(
+                "weight_pattern must be 'none', 'N:M' with N at most M, such as '2:4', or 'RxC', "
+                f"such as '4x4' (got {value!r})"
+            )
         return value
 
     @model_validator(mode="after")
@@ -168,7 +186,14 @@ class Settings(DenoiseConfig):
         default="both", description="what the teacher guides"
     )
     teacher_weight: float = Field(
-        default=0.9, ge=0, le=1, description="share of the distillation term in the loss"
+        default=1.0, ge=0, le=1, description="share of the distillation term in the loss"
+    )
+    teacher_propagation: float = Field(
+        default=0.8,
+        ge=0,
+        lt=1,
+        description="share of the dense model's predictions for a node that is taken from its "
+        "neighbours', by personalised PageRank, unless that is worse on validation",
     )
     teacher_temperature: float = Field(
         default=1.0, gt=0, description="softmax temperature of the distillation term"
@@ -288,6 +313,7 @@ class Settings(DenoiseConfig):
 NEUTRAL: dict[str, Any] = {
     "channel_power": 0.0,
     "channel_cap": 1.0,
+    "weight_pattern": "none",
     "swap_schedule": "cosine",
     "warmup_schedule": "linear",
     "decay_power": 0.0,
@@ -296,6 +322,7 @@ NEUTRAL: dict[str, Any] = {
     "denoise_patience": 0,
     "recalibrate": False,
     "teacher_phases": "both",
+    "teacher_propagation": 0.0,
     "teacher_schedule": "constant",
 }
 """Values of settings that were not always there, each of which leaves a run as it was before."""

@@ -11,7 +11,7 @@ from fastglt.allocation import GLOBAL, allocate
 from fastglt.api.views import INDUCTIVE_TASKS
 from fastglt.errors import BudgetError, InputError, ModelError
 from fastglt.gating.checks import check_copyable
-from fastglt.masks import EdgeGroups
+from fastglt.masks import EdgeGroups, parse_pattern
 from fastglt.search.swap import num_kept_groups
 from fastglt.settings import Settings
 from fastglt.training.loop import predict
@@ -113,4 +113,5 @@ def check_budgets(weights: Mapping[str, Tensor], groups: EdgeGroups, settings: S
     num_kept_groups(groups, settings.edge_sparsity)
     if settings.allocation != GLOBAL:
         shapes = {name: weight.shape for name, weight in weights.items()}
-        allocate(shapes, settings.weight_sparsity, settings.allocation)
+        pattern = parse_pattern(settings.weight_pattern)
+        allocate(shapes, settings.weight_sparsity, settings.allocation, pattern)

@@ -51,7 +51,7 @@ from fastglt.training.probe import (
 )
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY, Task
-from fastglt.training.teacher import Objective, Teacher
+from fastglt.training.teacher import Objective, Teacher, propagated
 
 CHANNEL_NODES = 128
 """A model's hidden channels are looked for on so many nodes."""
@@ -309,6 +309,10 @@ class Finder:
             None if model is None else model.eval(),
             settings.teacher_schedule,
         )
+        if self.teacher is None and settings.teacher_propagation > 0:
+            share = settings.teacher_propagation
+            teacher, note = propagated(teacher, self.task, self.views.search, share)
+            self.notes = [*self.notes, *([] if note is None else [note])]
         return teacher, epochs
 
     def _objective(self, teacher: Teacher | None, phase: str) -> Objective:

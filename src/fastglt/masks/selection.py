@@ -67,6 +67,36 @@ def select_top(score: Tensor, count: int) -> Tensor:
     return selected.view(score.shape)
 
 
+def num_grown(keep: Tensor, share: float, target: int) -> int:
+    """How many components :func:`swap` regrows."""
+    kept = int(keep.sum())
+    return min(int(share * kept) + max(target - kept, 0), keep.numel() - kept, target)
+
+
+def swap(keep: Tensor, drop_score: Tensor, grow_score: Tensor, share: float, target: int) -> Tensor:
+    """Exchange the worst kept components for the best pruned ones.
+
+    ``floor(share * kept)`` of those that were pruned before are regrown, and so many more that
+    ``target`` can be reached, but no more than there are or than ``target``. Of the kept ones so
+    many are dropped that ``target`` are left.
+
+    Args:
+        keep: Mask of any shape.
+        drop_score: Of the shape of ``keep``; the lowest kept ones are dropped.
+        grow_score: Of the shape of ``keep``; the highest pruned ones are regrown.
+        share: Share of the kept components to regrow, in ``[0, 1]``.
+        target: Number of components kept afterwards.
+
+    Returns:
+        The new mask, a new tensor.
+    """
+    grown = num_grown(keep, share, target)
+    result = keep.clone()
+    result[keep] = select_top(drop_score[keep], target - grown)
+    result[~keep] = select_top(grow_score[~keep], grown)
+    return result
+
+
 def _kth_smallest(values: Tensor, position: int) -> float | int:
     """The value at a position, counted from 0, of the sorted values."""
     if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):

@@ -20,6 +20,7 @@ class MethodEntry:
         axes: What ``fastglt frontier`` can look for: where a run depends on the sparsity.
         denoises: Whether its tickets have the history of a denoising run.
         is_control: Whether it is there to be beaten rather than to be used.
+        prunes_in_rounds: Whether weights are pruned little by little.
         defaults: Settings whose defaults are the method's own, in every preset.
         paper: Further ones in the preset ``paper``.
     """
@@ -29,6 +30,7 @@ class MethodEntry:
     axes: tuple[str, ...] = ("edges", "weights", "joint")
     denoises: bool = False
     is_control: bool = False
+    prunes_in_rounds: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     paper: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,11 +50,13 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "ugs": MethodEntry(
         "ugs",
+        prunes_in_rounds=True,
         defaults={"teacher": "none", "allocation": "global", "edge_l1": 1e-2, "weight_l1": 1e-2},
         paper={"fixed_epochs": 200},
     ),
     "wd-glt": MethodEntry(
         "wd_glt",
+        prunes_in_rounds=True,
         defaults={"teacher": "none", "allocation": "global", "edge_l1": 0.0},
         paper={"fixed_epochs": 200},
     ),
@@ -63,10 +67,15 @@ METHODS: dict[str, MethodEntry] = {
     "teddy": MethodEntry(
         "teddy",
         # The source adds a tenth of the divergence from the teacher to the loss.
-        defaults={"teacher": "dense", "teacher_weight": 1 / 11, "allocation": "global"},
+        defaults={
+            "teacher": "dense",
+            "teacher_weight": 1 / 11,
+            "teacher_propagation": 0.0,
+            "allocation": "global",
+        },
     ),
 }
 """Every method by the name that people type."""
-METHOD_VERSION = 5
+METHOD_VERSION = 6
 """Raised whenever a method or a default changes what comes out of the same given settings, so that
 stored results are not taken for those of the present code."""

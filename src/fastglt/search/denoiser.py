@@ -23,7 +23,14 @@ from fastglt.gating import (
     prunable_weights,
     unit_gates,
 )
-from fastglt.masks import ChannelGroup, EdgeGroups, EdgeMask, WeightMask, check_sparsity
+from fastglt.masks import (
+    ChannelGroup,
+    EdgeGroups,
+    EdgeMask,
+    WeightMask,
+    check_sparsity,
+    parse_pattern,
+)
 from fastglt.schedules import SWAP_FRACTIONS, warmup_sparsity
 from fastglt.search.events import MaskSnapshot, SwapEvent, overlap
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser
@@ -124,7 +131,13 @@ class Denoiser:
             most=math.pow(1 - self._targets[1], -self.config.channel_cap),
         )
         self._weights = WeightDenoiser(
-            weights, optimizer, start[1], self.config.allocation, channels, by_channel
+            weights,
+            optimizer,
+            start[1],
+            self.config.allocation,
+            channels,
+            by_channel,
+            parse_pattern(self.config.weight_pattern),
         )
         self._edge_gate = edge_gate
         self._one_shot = (self._edges.mask, self._weights.mask)

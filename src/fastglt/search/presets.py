@@ -83,3 +83,8 @@ def _check_budgets(settings: Settings) -> None:
             f"method {settings.method!r} is for edges only, so weight_sparsity must be 0 (got "
             f"{settings.weight_sparsity})"
         )
+    if entry is not None and entry.prunes_in_rounds and settings.weight_pattern != "none":
+        raise BudgetError(
+            f"method {settings.method!r} prunes in rounds, the first of which keep more than a "
+            f"pattern allows, so weight_pattern must be 'none' (got {settings.weight_pattern!r})"
+        )

@@ -12,41 +12,19 @@ from fastglt.allocation import GLOBAL, LIVE, allocate, allocate_live, cut_weight
 from fastglt.errors import BudgetError, InputError
 from fastglt.gating import WeightGate
 from fastglt.masks import (
+    FREE,
     ChannelGroup,
     EdgeGroups,
     EdgeMask,
+    Pattern,
     WeightMask,
     check_sparsity,
     num_removed,
     select_top,
+    swap,
 )
 
 Scores = dict[str, Tensor]
-
-
-def swap(keep: Tensor, drop_score: Tensor, grow_score: Tensor, share: float, target: int) -> Tensor:
-    """Exchange the worst kept components for the best pruned ones.
-
-    ``floor(share * kept)`` of those that were pruned before are regrown, and so many more that
-    ``target`` can be reached, but no more than there are or than ``target``. Of the kept ones so
-    many are dropped that ``target`` are left.
-
-    Args:
-        keep: Mask of any shape.
-        drop_score: Of the shape of ``keep``; the lowest kept ones are dropped.
-        grow_score: Of the shape of ``keep``; the highest pruned ones are regrown.
-        share: Share of the kept components to regrow, in ``[0, 1]``.
-        target: Number of components kept afterwards.
-
-    Returns:
-        The new mask, a new tensor.
-    """
-    kept = int(keep.sum())
-    num_grown = min(int(share * kept) + max(target - kept, 0), keep.numel() - kept, target)
-    result = keep.clone()
-    result[keep] = select_top(drop_score[keep], target - num_grown)
-    result[~keep] = select_top(grow_score[~keep], num_grown)
-    return result
 
 
 class WeightDenoiser:
@@ -61,6 +39,7 @@ class WeightDenoiser:
         allocation: Rule that shares the budget among layers.
         channels: The model's hidden channels.
         by_channel: What turns scores by parameter name into those that count.
+        pattern: Which weights may be kept together.
     """
 
     def __init__(
@@ -71,11 +50,13 @@ class WeightDenoiser:
         allocation: str,
         channels: Collection[ChannelGroup] = (),
         by_channel: Callable[[Scores], Scores] = dict,
+        pattern: Pattern = FREE,
     ) -> None:
         self._parameters = dict(parameters)
         self._allocation, self._channels, self._by_channel = allocation, channels, by_channel
+        self._pattern = pattern
         magnitude = by_channel(scores.magnitude(self._parameters))
-        mask, self._counts = cut_weights(magnitude, sparsity, allocation)
+        mask, self._counts = cut_weights(magnitude, sparsity, allocation, pattern)
         self._gate = WeightGate(self._parameters, optimizer, mask)
         self._gradients: dict[str, Tensor] = {}
 
@@ -106,7 +87,9 @@ class WeightDenoiser:
         magnitude = self._by_channel(scores.magnitude(self._parameters))
         gradient = self._by_channel(scores.magnitude(none | self._gradients))
         masks = {
-            name: swap(mask, magnitude[name], gradient[name], share, self._counts[name])
+            name: self._pattern.swap(
+                mask, magnitude[name], gradient[name], share, self._counts[name]
+            )
             for name, mask in self.mask.items()
         }
         grown = sum(int((masks[name] & ~self.mask[name]).sum()) for name in masks)
@@ -120,12 +103,12 @@ class WeightDenoiser:
 
     def _next_counts(self, sparsity: float) -> dict[str, int]:
         if self._allocation == LIVE:
-            return allocate_live(self.mask, self._channels, sparsity)
+            return allocate_live(self.mask, self._channels, sparsity, self._pattern)
         shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
         if self._allocation == GLOBAL:
             total = self.mask.num_weights
             return shrink(self._counts, total - num_removed(total, sparsity))
-        return allocate(shapes, sparsity, self._allocation)
+        return allocate(shapes, sparsity, self._allocation, self._pattern)
 
 
 class EdgeDenoiser:

@@ -11,9 +11,10 @@ from torch_geometric.data import Data
 from fastglt import scores
 from fastglt.allocation import cut_weights
 from fastglt.gating import prunable_weights
-from fastglt.masks import EdgeMask, WeightMask, select_top
+from fastglt.masks import EdgeMask, WeightMask, parse_pattern, select_top
 from fastglt.search.base import SearchContext, SearchMethod, SearchResult, full_masks, register
 from fastglt.search.swap import num_kept_groups
+from fastglt.settings import Settings
 from fastglt.training.dropout import fast_dropout
 from fastglt.training.focus import focused
 from fastglt.training.known_graph import kept_view
@@ -79,7 +80,7 @@ class Teddy(SearchMethod):
                     batch = task.batch(kept, context.generator)
                     loss = context.objective(task.forward(model, batch), batch)
                     train_step(optimizer, loss, f"{self.name} epoch {epoch}")
-                    mask = _project(weights, settings.weight_sparsity, settings.allocation)
+                    mask = _project(weights, settings)
                 metric = validation_metric(
                     task, predict(task, model, val), val, f"{self.name} epoch {epoch}"
                 )
@@ -93,9 +94,14 @@ class Teddy(SearchMethod):
 
 
 @torch.no_grad()
-def _project(weights: Mapping[str, Tensor], sparsity: float, allocation: str) -> WeightMask:
+def _project(weights: Mapping[str, Tensor], settings: Settings) -> WeightMask:
     """Set all but the largest weights to 0."""
-    mask, _ = cut_weights(scores.magnitude(weights), sparsity, allocation)
+    mask, _ = cut_weights(
+        scores.magnitude(weights),
+        settings.weight_sparsity,
+        settings.allocation,
+        parse_pattern(settings.weight_pattern),
+    )
     for name, keep in mask.items():
         weights[name].masked_fill_(~keep, 0)
     return mask

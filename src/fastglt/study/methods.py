@@ -12,7 +12,8 @@ from fastglt.search.presets import resolve_settings
 from fastglt.settings import DenoiseConfig, Settings
 
 GUIDANCE = (
-    "teacher", "teacher_phases", "teacher_weight", "teacher_temperature", "teacher_schedule",
+    "teacher", "teacher_phases", "teacher_weight", "teacher_temperature", "teacher_propagation",
+    "teacher_schedule",
 )  # fmt: skip
 """Settings that say how a teacher is listened to."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal
 
@@ -236,6 +237,19 @@ class Task(ABC):
         The default scales the rows of ``encoded`` to length 1.
         """
         return F.normalize(encoded.flatten(1) if encoded.dim() > 1 else encoded[:, None], dim=-1)
+
+    def averaged(self, encoded: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor | None:
+        """What stands for averages of the predictions in ``encoded`` over nodes.
+
+        Args:
+            encoded: What :meth:`encode` returned.
+            average: Takes ``[num_nodes, k]`` and gives weighted averages of its rows, as many.
+
+        Returns:
+            A tensor like ``encoded``; ``None``, the default, where predictions of nodes cannot be
+            averaged.
+        """
+        return None
 
     def record(self) -> dict[str, Any]:
         """What a ticket remembers of the task, JSON-able."""

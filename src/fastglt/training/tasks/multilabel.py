@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -53,3 +55,8 @@ class MultiLabelNodeClassification(NamedTask):
     def profile(self, encoded: Tensor) -> Tensor:
         """Probabilities of the labels."""
         return encoded.sigmoid()
+
+    def averaged(self, encoded: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
+        """Logits of averaged probabilities."""
+        probability = average(self.profile(encoded))
+        return probability.logit(eps=torch.finfo(probability.dtype).eps)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data
@@ -66,3 +68,8 @@ class NodeClassification(NamedTask):
     def profile(self, encoded: Tensor) -> Tensor:
         """Class probabilities."""
         return encoded.softmax(dim=-1)
+
+    def averaged(self, encoded: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
+        """Logits of averaged class probabilities."""
+        probability = average(self.profile(encoded))
+        return probability.clamp_min(torch.finfo(probability.dtype).tiny).log()
