@@ -34,9 +34,7 @@ def _groups(mask, size):
 def _blocks(mask, rows, columns):
     return [
         mask[i : i + rows, j : j + columns]
-        for i, j in itertools.product(
-            range(0, mask.size(0), rows), range(0, mask.size(1), columns)
-        )
+        for i, j in itertools.product(range(0, mask.size(0), rows), range(0, mask.size(1), columns))
     ]
 
 

@@ -8,8 +8,7 @@ from torch import nn
 
 from fastglt.errors import BudgetError
 from fastglt.gating import prunable_weights
-from fastglt.masks import ChannelGroup, EdgeGroups, num_removed
-from fastglt.masks import swap
+from fastglt.masks import ChannelGroup, EdgeGroups, num_removed, swap
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser, num_kept_groups
 from helpers import graph
 

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,7 +51,12 @@ from fastglt.training.probe import (
 )
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY, Task
-from fastglt.training.teacher import Objective, Teacher, propagated
+from fastglt.training.teacher import (
+    Objective,
+    Teacher,
+    loss_by_propagation,
+    propagated,
+)
 
 CHANNEL_NODES = 128
 """A model's hidden channels are looked for on so many nodes."""
@@ -272,13 +277,20 @@ class Finder:
         val_metric = self.task.metric(out, data, "val")
         return Dense(self._trained_copy(), encoded, out, val_metric, epochs)
 
-    def _fit_dense(self, data: Data, phase: str, val_data: Data) -> Fit:
+    def _fit_dense(self, data: Data, phase: str, val_data: Data, epochs: int | None = None) -> Fit:
+        """Train up to the best epoch, or for so many epochs."""
         settings = self.settings
         return fit(
             self.model,
             data,
             Objective(self.task),
-            FitConfig(settings.dense_epochs, settings.lr, settings.weight_decay, settings.patience),
+            FitConfig(
+                settings.dense_epochs if epochs is None else epochs,
+                settings.lr,
+                settings.weight_decay,
+                settings.patience,
+                takes_last=epochs is not None,
+            ),
             seed=settings.seed,
             phase=phase,
             val_data=val_data,
@@ -288,32 +300,57 @@ class Finder:
     def _guide(self, dense: Dense) -> tuple[Teacher | None, int]:
         """The teacher, and the epochs that one of its own took.
 
-        An inductive teacher is trained on what it may see, any other one is the dense model, unless
-        one was given.
+        An inductive teacher is trained on what it may see: first without the holdout, which says
+        for how long, then with it. Any other one is the dense model, unless one was given.
         """
-        settings, epochs = self.settings, 0
+        settings = self.settings
         if settings.teacher == "none":
-            return None, epochs
-        model: nn.Module | None = dense.model
-        encoded = dense.encoded
+            return None, 0
         if self.teacher is not None:
-            model, encoded = given_teacher(self.teacher, self.task, self._visible, dense.encoded)
-        elif self.views.are_inductive:
-            self.model.load_state_dict(self.init_state)
-            epochs = self._fit_dense(self.views.search, "teacher", self.views.search).epochs
-            model, encoded = self._trained_copy(), self._predict(self.views.search)[0]
-        teacher = Teacher(
+            given = given_teacher(self.teacher, self.task, self._visible, dense.encoded)
+            return self._as_teacher(*given), 0
+        if not self.views.are_inductive:
+            teacher = self._as_teacher(dense.model, dense.encoded)
+            return self._propagated(teacher, self._spreads(teacher)), 0
+        chosen = self._fit_teacher(self.views.search)
+        spreads = self._spreads(self._visible_teacher())
+        last = self._fit_teacher(self.views.train, chosen.best_epoch)
+        teacher = self._propagated(self._visible_teacher(), spreads)
+        return teacher, chosen.epochs + last.epochs
+
+    def _fit_teacher(self, data: Data, epochs: int | None = None) -> Fit:
+        """Train on ``data``, up to the best epoch on the holdout or for so many epochs."""
+        self.model.load_state_dict(self.init_state)
+        return self._fit_dense(data, "teacher", self.views.search, epochs)
+
+    def _visible_teacher(self) -> Teacher:
+        return self._as_teacher(self._trained_copy(), self._predict(self.views.search)[0])
+
+    def _as_teacher(self, model: nn.Module | None, encoded: Tensor) -> Teacher:
+        settings = self.settings
+        return Teacher(
             encoded,
             settings.teacher_weight,
             settings.teacher_temperature,
             None if model is None else model.eval(),
             settings.teacher_schedule,
         )
-        if self.teacher is None and settings.teacher_propagation > 0:
-            share = settings.teacher_propagation
-            teacher, note = propagated(teacher, self.task, self.views.search, share)
-            self.notes = [*self.notes, *([] if note is None else [note])]
-        return teacher, epochs
+
+    def _spreads(self, teacher: Teacher) -> bool:
+        """Whether a teacher that has not seen validation labels is to be propagated."""
+        share = self.settings.teacher_propagation
+        if share == 0:
+            return False
+        note = loss_by_propagation(teacher, self.task, self.views.search, share)
+        self.notes = [*self.notes, *([] if note is None else [note])]
+        return note is None
+
+    def _propagated(self, teacher: Teacher, spreads: bool) -> Teacher:
+        share = self.settings.teacher_propagation if spreads else 0.0
+        if share == 0:
+            return teacher
+        encoded = propagated(self.task, teacher.encoded, self.views.search, share)
+        return teacher if encoded is None else replace(teacher, encoded=encoded)
 
     def _objective(self, teacher: Teacher | None, phase: str) -> Objective:
         """The loss of ``"search"`` or ``"retrain"``."""

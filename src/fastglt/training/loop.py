@@ -38,6 +38,7 @@ class FitConfig:
         weight_decay: Of the model's parameters.
         patience: Stop after so many epochs without a better one; 0 never does.
         dropout_factor: What the model's dropout probabilities are multiplied by.
+        takes_last: Leave the model as it is after the last epoch rather than after the best one.
     """
 
     epochs: int
@@ -45,6 +46,7 @@ class FitConfig:
     weight_decay: float = 5e-4
     patience: int = 0
     dropout_factor: float = 1.0
+    takes_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,11 @@ class _Best:
     state: dict[str, Tensor] = field(default_factory=dict)
     edge_weight: Tensor | None = None
 
-    def offer(self, epoch: int, val_metric: float, val_loss: Tensor, trained: _Trained) -> None:
+    def offer(
+        self, epoch: int, val_metric: float, val_loss: Tensor, trained: _Trained, always: bool
+    ) -> None:
         loss = float(val_loss)
-        if (val_metric, -loss) > (self.val_metric, -self.val_loss):
+        if always or (val_metric, -loss) > (self.val_metric, -self.val_loss):
             self.epoch, self.val_metric, self.val_loss = epoch, val_metric, loss
             self.state = clone_state(trained.model)
             if trained.edge_weight is not None:
@@ -282,7 +286,8 @@ def fit(
                 trained.clamp()
             out = trained.predict(val_data)
             val_metric = validation_metric(task, out, val_data, f"{phase} epoch {epoch}")
-            best.offer(epoch, val_metric, task.loss(out, val_data, "val"), trained)
+            val_loss = task.loss(out, val_data, "val")
+            best.offer(epoch, val_metric, val_loss, trained, config.takes_last)
             callback.on_step(phase, epoch, val_metric)
             if config.patience and epoch - best.epoch >= config.patience:
                 break

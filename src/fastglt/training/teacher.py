@@ -98,28 +98,39 @@ def propagate(values: Tensor, edge_index: Tensor, share: float) -> Tensor:
     return result[:, :-1] / result[:, -1:]
 
 
-def propagated(
-    teacher: Teacher, task: Task, data: Data, share: float
-) -> tuple[Teacher, str | None]:
-    """A teacher whose predictions of nodes are averaged over their surroundings.
+def propagated(task: Task, encoded: Tensor, data: Data, share: float) -> Tensor | None:
+    """What stands for predictions of nodes that are averaged over their surroundings.
 
     Neighbours tend to share a label, so the average is right more often than a prediction alone.
-    Where they do not, it is worse: a teacher whose metric falls by more than a standard error, that
-    of a share among as many nodes, is left as it is.
 
     Args:
-        teacher: The teacher.
-        task: What is predicted; where it cannot average, the teacher is left as it is.
-        data: The graph that the teacher may see.
+        task: What is predicted.
+        encoded: What a teacher encodes of the graph.
+        data: The graph.
         share: What is taken from neighbours, in ``[0, 1)``.
 
     Returns:
-        The teacher, and why it was left as it is, if that has to be said.
+        A tensor like ``encoded``; ``None`` where the task cannot average.
     """
     edge_index = data.edge_index
-    encoded = task.averaged(teacher.encoded, lambda rows: propagate(rows, edge_index, share))
+    return task.averaged(encoded, lambda rows: propagate(rows, edge_index, share))
+
+
+def loss_by_propagation(teacher: Teacher, task: Task, data: Data, share: float) -> str | None:
+    """Why a teacher is better left as it is, if it is.
+
+    That is where neighbours rarely share a label, so that its validation metric would fall by more
+    than a standard error, that of a share among as many nodes.
+
+    Args:
+        teacher: The teacher, which has not seen the labels of the validation nodes.
+        task: What is predicted.
+        data: The graph that the teacher may see.
+        share: As in :func:`propagated`.
+    """
+    encoded = propagated(task, teacher.encoded, data, share)
     if encoded is None:
-        return teacher, None
+        return None
     model = nn.Identity() if teacher.model is None else teacher.model
     before, after = (
         task.metric(task.target(model, given, data), data, "val")
@@ -127,8 +138,8 @@ def propagated(
     )
     error = math.sqrt(max(before * (1 - before), 0.0) / int(data.val_mask.sum()))
     if after >= before - error:
-        return replace(teacher, encoded=encoded), None
-    return teacher, (
+        return None
+    return (
         f"teacher_propagation was left out: on validation it takes the teacher from {before:.4f} "
         f"to {after:.4f}"
     )
