@@ -129,9 +129,8 @@ class Grouped(Pattern):
         order = ranked.argsort(dim=-1, descending=True, stable=True)
         place = torch.empty_like(order)
         place.scatter_(-1, order, torch.arange(self.size, device=score.device).expand_as(order))
-        room = self.most
-        if taken is not None:
-            room = self.most - self._groups(taken, False).sum(dim=-1, keepdim=True)
+        full = torch.zeros_like(pool) if taken is None else taken
+        room = self.most - self._groups(full, False).sum(dim=-1, keepdim=True)
         rows, columns = _matrix(score.shape)
         best = (place < room).view(rows, -1)[:, :columns].reshape(score.shape)
         return best & pool
