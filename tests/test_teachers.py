@@ -8,7 +8,7 @@ from torch import nn
 
 import fastglt
 from fastglt.errors import InputError, ModelError
-from helpers import TINY, build, graph
+from helpers import TINY, build, graph, states_equal
 
 LONG = TINY | {"dense_epochs": 40, "retrain_epochs": 60, "patience": 0}
 
@@ -126,3 +126,30 @@ def test_a_teacher_of_another_width_is_refused():
     data = graph()
     with pytest.raises(ModelError, match=r"outputs of shape \['\*', 3\]"):
         _find(data, teacher=build("gcn", data, classes=4))
+
+
+def test_the_weight_of_the_teacher_follows_the_labels():
+    data = graph()
+    rule = _find(data, teacher_propagation=0.0)
+    share = float(data.train_mask.float().mean())
+    same = _find(data, teacher_propagation=0.0, teacher_weight=1 - share / 2)
+    other = _find(data, teacher_propagation=0.0, teacher_weight=0.3)
+    assert states_equal(rule.trained_state, same.trained_state)
+    assert not states_equal(rule.trained_state, other.trained_state)
+
+
+def test_the_dense_model_is_propagated_and_a_given_teacher_is_not():
+    data = graph(homophily=0.95)
+    plain, spread = (_find(data, teacher_propagation=share) for share in (0.0, 0.8))
+    assert not states_equal(plain.trained_state, spread.trained_state)
+    logits = 4.0 * nn.functional.one_hot(data.y, 3).float()
+    first, second = (_find(data, teacher=logits, teacher_propagation=share) for share in (0.0, 0.8))
+    assert states_equal(first.trained_state, second.trained_state)
+
+
+def test_a_teacher_that_propagation_would_spoil_is_left_as_it_is():
+    data = graph(homophily=0.05, feature_noise=0.2)
+    spoiled = _find(data, dense_epochs=100)
+    plain = _find(data, dense_epochs=100, teacher_propagation=0.0)
+    assert states_equal(spoiled.trained_state, plain.trained_state)
+    assert any("teacher_propagation was left out" in note for note in spoiled.metrics["notes"])

@@ -7,12 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastglt.masks import ChannelGroup, EdgeGroups, stable_sort
 
 _CHUNK = 1 << 18
 """How many probabilities are gathered at a time: few enough to stay in a processor's cache."""
+
+
+_PAIRS = 1 << 14
+"""Pairs of feature rows that are compared at a time."""
 
 
 def magnitude(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -227,3 +232,18 @@ def trained_gate(
     """
     grow = degree_product(groups, keep, power=-1.5).add_(gradient.abs())
     return gate.detach().abs(), grow
+
+
+def similarity(x: Tensor, ends: Tensor) -> Tensor:
+    """Cosine of the features of both ends, ``[num_pairs]``; 0 where a node has none.
+
+    Args:
+        x: ``[num_nodes, num_features]``, dense or CSR.
+        ends: ``[2, num_pairs]``.
+    """
+    x = x.to_dense() if x.layout != torch.strided else x
+    parts = [
+        F.cosine_similarity(x[source].flatten(1), x[target].flatten(1), dim=1)
+        for source, target in torch.split(ends, _PAIRS, dim=1)
+    ]
+    return torch.cat(parts) if parts else x.new_zeros(0)

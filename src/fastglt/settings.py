@@ -26,7 +26,10 @@ GIVEN = "given"
 Allocation = Literal["erk", "live", "uniform", "global"]
 SwapSchedule = Literal["cosine", "linear", "constant"]
 WarmupSchedule = Literal["linear", "cubic"]
-EdgeScore = Literal["influence", "divergence", "unit-gate", "trained-gate"]
+EDGE_SCORES = ("divergence", "influence", "unit-gate", "degree", "similarity")
+"""What edges can be scored by."""
+TRAINED_GATE = "trained-gate"
+"""The score that is trained with the model, and goes with no other one."""
 
 
 class DenoiseConfig(BaseModel):
@@ -185,8 +188,12 @@ class Settings(DenoiseConfig):
     teacher_phases: Literal["both", "search", "retrain"] = Field(
         default="both", description="what the teacher guides"
     )
-    teacher_weight: float = Field(
-        default=1.0, ge=0, le=1, description="share of the distillation term in the loss"
+    teacher_weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the distillation term in the loss; default: so that nodes with a "
+        "label hear it and the teacher in equal parts, and all others the teacher",
     )
     teacher_propagation: float = Field(
         default=0.8,
@@ -203,11 +210,13 @@ class Settings(DenoiseConfig):
         description="how the share of the distillation term changes over denoising and over "
         "retraining: not at all, up from 0, or down to 0",
     )
-    edge_score: EdgeScore = Field(
+    edge_score: str = Field(
         default="divergence",
-        description="what edges are scored by: how far their ends' predictions disagree, how much "
-        "they bring predictions near those of the dense model (divergence), the gradient of the "
-        "loss by unit gates, or trained gates",
+        description="what edges are scored by: how much they bring predictions near those of the "
+        "dense model (divergence), how far their ends' predictions disagree (influence), the "
+        "gradient of the loss by unit gates (unit-gate), low degrees (degree), like features "
+        "(similarity), the sum of ranks by several of these ('divergence+degree'), or gates that "
+        "are trained with the model (trained-gate)",
     )
     edge_l1: float = Field(default=0.0, ge=0, description="L1 penalty on trained edge gates")
     weight_l1: float = Field(
@@ -289,6 +298,17 @@ class Settings(DenoiseConfig):
     def dropout_factor_at(self, density: float) -> float:
         """What its probabilities of dropout are multiplied by."""
         return math.pow(density, self.dropout_power)
+
+    @field_validator("edge_score")
+    @classmethod
+    def _check_edge_score(cls, value: str) -> str:
+        parts = value.split("+")
+        if value != TRAINED_GATE and (len({*parts}) < len(parts) or {*parts} - {*EDGE_SCORES}):
+            raise ValueError(
+                f"edge_score must be {', '.join(EDGE_SCORES)}, several of these with a '+' between "
+                f"them, or {TRAINED_GATE} (got {value!r})"
+            )
+        return value
 
     @model_validator(mode="after")
     def _check_edge_values(self) -> Settings:

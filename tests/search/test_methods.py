@@ -1,25 +1,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 import torch
 from contexts import Listener
 
+from fastglt import scores
 from fastglt.allocation import live_shapes
-from fastglt.errors import BudgetError, ModelError, NonFiniteLossError, UnknownNameError
+from fastglt.errors import BudgetError, InputError, ModelError, NonFiniteLossError, UnknownNameError
 from fastglt.gating import channel_groups, edge_gradient, unit_gates
-from fastglt.masks import EdgeGroups, num_removed
+from fastglt.masks import EdgeGroups, EdgeMask, num_removed
 from fastglt.search.base import (
     SearchContext,
     SearchMethod,
     get_method,
     register,
 )
+from fastglt.search.edge_scores import EDGE_SCORES, Graph, edge_scores
 from fastglt.search.presets import resolve_settings
 from fastglt.search.run import GATE_FLOOR, cut, denoise
-from fastglt.settings import EdgeScore
+from fastglt.settings import EDGE_SCORES as SCORE_NAMES
+from fastglt.settings import TRAINED_GATE
 from fastglt.training.inputs import with_sparse_inputs
 from fastglt.training.loop import clone_state
 from fastglt.training.task import ADJACENCY
@@ -63,7 +65,7 @@ def test_masks_have_exactly_the_asked_counts(method, preset, model):
 
 
 @pytest.mark.parametrize("method", ["fastglt", "one-shot"])
-@pytest.mark.parametrize("edge_score", get_args(EdgeScore))
+@pytest.mark.parametrize("edge_score", [*EDGE_SCORES, "divergence+degree", TRAINED_GATE])
 @pytest.mark.parametrize("model", ["gcn", "gat"])
 def test_every_edge_score_gives_exact_counts_and_its_own_choice(method, edge_score, model):
     context, result = _search(method, edge_score=edge_score, model=model)
@@ -440,3 +442,26 @@ def test_weights_gather_on_few_channels():
         return live_shapes(mask, groups)[group.writers[0]][0]
 
     assert alive(2.0) < alive(0.0)
+
+
+def test_settings_know_every_edge_score():
+    assert set(SCORE_NAMES) == set(EDGE_SCORES)
+
+
+def test_several_edge_scores_are_the_sum_of_their_ranks():
+    context = _context()
+    graph_ = Graph(context, None, EdgeMask.full(context.groups).keep, None)
+    found = edge_scores("degree+similarity", graph_)
+    parts = [scores.ranks(edge_scores(name, graph_)) for name in ("degree", "similarity")]
+    assert torch.equal(found, parts[0] + parts[1])
+    x, (source, target) = context.data.x, context.groups.ends
+    cosine = torch.nn.functional.cosine_similarity(x[source], x[target])
+    torch.testing.assert_close(edge_scores("similarity", graph_), cosine)
+
+
+def test_similarity_needs_features():
+    context = _context()
+    del context.data.x
+    graph_ = Graph(context, None, EdgeMask.full(context.groups).keep, None)
+    with pytest.raises(InputError, match=r"must have data\.x"):
+        edge_scores("similarity", graph_)

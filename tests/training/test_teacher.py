@@ -4,8 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastglt.training.tasks import NodeClassification
-from fastglt.training.teacher import Objective, Teacher
+from fastglt.training.tasks import (
+    LinkPrediction,
+    MultiLabelNodeClassification,
+    NodeClassification,
+)
+from fastglt.training.teacher import (
+    Objective,
+    Teacher,
+    loss_by_propagation,
+    propagate,
+    propagated,
+)
 from helpers import graph
 
 TASK = NodeClassification()
@@ -98,3 +108,59 @@ def test_a_schedule_shifts_the_loss_between_labels_and_teacher(schedule, weights
 
 def test_without_a_teacher_there_is_nothing_to_schedule():
     assert Objective(TASK).at(0.5) == Objective(TASK)
+
+
+def _spread_slowly(values, edge_index, share):
+    num_nodes = len(values)
+    adjacency = torch.eye(num_nodes, dtype=values.dtype)
+    for source, target in edge_index.T.tolist():
+        if source != target:
+            adjacency[target, source] += 1
+    scale = adjacency.sum(dim=1).rsqrt()
+    adjacency = scale[:, None] * adjacency * scale
+    exact = (1 - share) * torch.linalg.inv(torch.eye(num_nodes) - share * adjacency)
+    return exact @ values / exact.sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_propagation_is_personalised_pagerank(share):
+    edge_index = torch.tensor([[0, 1, 1, 2, 3, 0, 4, 4], [1, 0, 2, 1, 3, 2, 0, 0]])
+    values = torch.rand(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = propagate(values, edge_index, share)
+    # Ten steps leave 0.3 ** 10 of the start.
+    torch.testing.assert_close(found, _spread_slowly(values, edge_index, share), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[[3, 5]], values[[3, 5]])  # without neighbours
+
+
+def test_propagated_predictions_are_probabilities_again():
+    data, logits = graph(), _logits(0)
+    expected = propagate(logits.softmax(dim=1), data.edge_index, 0.8)
+    found = propagated(TASK, logits, data, 0.8).softmax(dim=1)
+    torch.testing.assert_close(found, expected)
+    several = propagated(MultiLabelNodeClassification(), logits, data, 0.8).sigmoid()
+    torch.testing.assert_close(several, propagate(logits.sigmoid(), data.edge_index, 0.8))
+    certain = propagated(TASK, 1e4 * logits, data, 0.8)
+    assert bool(certain.isfinite().all())
+
+
+def test_a_teacher_is_left_alone_where_neighbours_differ():
+    alike, unlike = graph(homophily=0.95), graph(homophily=0.3)
+    for data, helps in ((alike, True), (unlike, False)):
+        teacher = Teacher(4 * F.one_hot(data.y, 3).double())
+        told = loss_by_propagation(teacher, TASK, data, 0.8)
+        assert (told is None) == helps
+    assert "from 1.0000 to 0." in told
+
+
+def test_what_is_no_prediction_of_nodes_is_not_averaged():
+    data, encoded = graph(), _logits(0)
+    assert propagated(LinkPrediction(), encoded, data, 0.8) is None
+    assert loss_by_propagation(Teacher(encoded), LinkPrediction(), data, 0.8) is None
+
+
+def test_labelled_nodes_hear_label_and_teacher_in_equal_parts():
+    data = graph()
+    share = float(data.train_mask.float().mean())
+    assert TASK.labelled_share(data) == pytest.approx(share)
+    assert 0 < share < 1
+    assert LinkPrediction().labelled_share(data) == 1.0

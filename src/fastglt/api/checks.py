@@ -13,7 +13,7 @@ from fastglt.errors import BudgetError, InputError, ModelError
 from fastglt.gating.checks import check_copyable
 from fastglt.masks import EdgeGroups, parse_pattern
 from fastglt.search.swap import num_kept_groups
-from fastglt.settings import Settings
+from fastglt.settings import TRAINED_GATE, Settings
 from fastglt.training.loop import predict
 from fastglt.training.task import Task
 
@@ -34,7 +34,7 @@ def check_settings(settings: Settings, task: Task, data: Data, pretrained: bool)
             "edge_values must be 'binary' for a batch of graphs, of which a training step may take "
             "some only (got 'learned')"
         )
-    if pretrained and settings.edge_score == "trained-gate" and settings.edge_sparsity > 0:
+    if pretrained and settings.edge_score == TRAINED_GATE and settings.edge_sparsity > 0:
         raise InputError(
             "edge_score='trained-gate' (preset 'paper') trains its gates in pre-training, which a "
             "trained model does not get; choose edge_score='influence' or 'unit-gate'"

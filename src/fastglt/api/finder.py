@@ -328,9 +328,12 @@ class Finder:
 
     def _as_teacher(self, model: nn.Module | None, encoded: Tensor) -> Teacher:
         settings = self.settings
+        weight = settings.teacher_weight
+        if weight is None:
+            weight = 1 - self.task.labelled_share(self.views.train) / 2
         return Teacher(
             encoded,
-            settings.teacher_weight,
+            weight,
             settings.teacher_temperature,
             None if model is None else model.eval(),
             settings.teacher_schedule,

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from fastglt import scores
 from fastglt.allocation import LIVE
 from fastglt.errors import ModelError
-from fastglt.gating import edge_gradient, gate_gradient, unit_gates
 from fastglt.masks import EdgeMask
 from fastglt.search.base import SearchContext, SearchResult
 from fastglt.search.denoiser import Denoiser
+from fastglt.search.edge_scores import Graph, edge_scores, scoring_loss
 from fastglt.search.gates import edge_factors
 from fastglt.search.regularizers import gate_penalty
-from fastglt.settings import GIVEN, Settings
+from fastglt.settings import TRAINED_GATE, Settings
 from fastglt.training.channels import LiveChannels
 from fastglt.training.dropout import fast_dropout, scaled_dropout
 from fastglt.training.inputs import with_edge_places
@@ -29,8 +28,6 @@ from fastglt.training.teacher import Objective, Teacher
 
 GATE_NOISE = 1e-4
 """Standard deviation of the noise that trained gates start with, around 1 (FastGLT's code)."""
-DRAWS = 8
-"""Random graphs that edges are scored on before the one-shot cut, by ``divergence``."""
 _NO_DIVERGENCE = (
     "edges were scored by influence, since the model does not let divergence be differentiated by "
     "its edges: {}"
@@ -64,19 +61,13 @@ class SearchRun:
     notes: tuple[str, ...] = ()
 
     def score(self, edge_index: Tensor, edge_weight: Tensor) -> Tensor:
-        """What :meth:`Denoiser.step` scores edges by: a loss on their gates, or scores."""
-        context, gate = self.context, edge_weight
-        if self.edge_score == "influence":
-            keep = self.denoiser.edge_mask.keep
-            return _influence(context, self.denoiser.data, keep)
-        if self.reference is not None and self.edge_score == "divergence":
-            loss = _divergence(context, context.model, self.reference, gate)
-            return -gate_gradient(loss, gate, context.groups)
-        if self.gate is not None:
-            # Pruned gates are held at 0, but what counts is the slope of a whole edge.
-            whole = torch.where(self.denoiser.edge_mask.keep, self.gate.detach(), 1.0)
-            gate = edge_weight * context.groups.to_edges(whole, 1.0)
-        return _scoring_loss(context, gate)
+        """What :meth:`Denoiser.step` scores edges by: scores, or a loss on trained gates."""
+        context, keep = self.context, self.denoiser.edge_mask.keep
+        if self.gate is None:
+            return edge_scores(self.edge_score, Graph(context, self.reference, keep, edge_weight))
+        # Pruned gates are held at 0, but what counts is the slope of a whole edge.
+        whole = torch.where(keep, self.gate.detach(), 1.0)
+        return scoring_loss(context, edge_weight * context.groups.to_edges(whole, 1.0))
 
     def val_metric(self) -> float:
         """Validation metric of the model on the kept graph."""
@@ -111,17 +102,20 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
             context.callback.on_step("pretrain", epoch, None)
     if epochs:
         context.callback.on_phase_end("pretrain")
-    reference = context.reference
-    if reference is None and settings.edge_score == "divergence":
+    edge_score, reference = settings.edge_score, context.reference
+    if edge_score == TRAINED_GATE and gate is None:
+        edge_score = "degree"  # there are no edges to choose from
+    parts = edge_score.split("+")
+    if reference is None and "divergence" in parts:
         reference = _as_it_is(context)
-    edge_score: str = settings.edge_score
     notes: tuple[str, ...] = ()
     try:
         one_shot = _one_shot_score(context, gate, reference, edge_score)
     except ModelError as error:
-        if edge_score != "divergence":
+        if "divergence" not in parts:
             raise
-        edge_score, notes = "influence", (_NO_DIVERGENCE.format(error),)
+        others = [part for part in parts if part not in ("divergence", "influence")]
+        edge_score, notes = "+".join(["influence", *others]), (_NO_DIVERGENCE.format(error),)
         one_shot = _one_shot_score(context, gate, reference, edge_score)
     denoiser = Denoiser(
         context.model,
@@ -207,7 +201,7 @@ def _without_warmup(settings: Settings) -> Settings:
 
 def _new_gate(context: SearchContext) -> nn.Parameter | None:
     settings = context.settings
-    if settings.edge_score != "trained-gate" or settings.edge_sparsity == 0:
+    if settings.edge_score != TRAINED_GATE or settings.edge_sparsity == 0:
         return None
     if context.groups.num_groups == 0:
         return None
@@ -248,30 +242,13 @@ def _one_shot_score(
     Trained gates without any pre-training differ by their initial noise only, so the edges are
     then cut at random, as in the publication (and the weights by their random initial values).
     """
-    groups, settings = context.groups, context.settings
+    groups = context.groups
     if gate is not None:
         return gate.detach().abs()
-    if settings.edge_sparsity == 0:
+    if context.settings.edge_sparsity == 0:
         return torch.zeros(groups.num_groups, device=groups.index.device)
     keep = EdgeMask.full(groups).keep
-    if edge_score == "influence":
-        return _influence(context, context.data, keep)
-    if reference is not None and edge_score == "divergence":
-        return _worth_on_random_graphs(context, reference)
-
-    def loss(_: Tensor, edge_weight: Tensor) -> Tensor:
-        return _scoring_loss(context, edge_weight)
-
-    gradient = edge_gradient(loss, context.data.edge_index, groups, keep)
-    return scores.unit_gate(gradient, groups, keep)
-
-
-def _scoring_loss(context: SearchContext, gate: Tensor) -> Tensor:
-    """The loss in eval mode on every edge of the graph, with ``[num_edges]`` gates."""
-    data = context.objective.task.scored(context.data, context.generator)
-    context.model.eval()
-    out = context.objective.task.forward(context.model, data, gate)
-    return context.objective(out, data)
+    return edge_scores(edge_score, Graph(context, reference, keep, None))
 
 
 def _as_it_is(context: SearchContext) -> Objective:
@@ -280,46 +257,3 @@ def _as_it_is(context: SearchContext) -> Objective:
     with torch.no_grad():
         encoded = task.encode(model, context.data)
     return Objective(task, Teacher(encoded, model=model))
-
-
-def _divergence(
-    context: SearchContext, model: nn.Module, reference: Objective, gate: Tensor
-) -> Tensor:
-    """How far predictions with ``[num_edges]`` gates are from the reference's without, a scalar."""
-    task = context.objective.task
-    data = task.scored(context.data, context.generator)
-    model.eval()
-    return reference.divergence(task.forward(model, data, gate), data)
-
-
-def _worth_on_random_graphs(context: SearchContext, reference: Objective) -> Tensor:
-    """``[num_groups]``: how much an edge brings the reference's predictions back, on average.
-
-    The negative gradient of the divergence on :data:`DRAWS` random graphs of the sparsity asked
-    for, much as a Shapley value averages over coalitions of a size. On the whole graph the
-    divergence is 0, and so is its gradient.
-    """
-    groups, sparsity = context.groups, context.settings.edge_sparsity
-    # A teacher of the caller's may work in another way than the model that is pruned.
-    teacher = None if context.settings.teacher == GIVEN else reference.teacher
-    model = context.model if teacher is None or teacher.model is None else teacher.model
-    total = torch.zeros(groups.num_groups, device=groups.index.device)
-    for _ in range(DRAWS):
-        noise = torch.rand(groups.num_groups, generator=context.generator)
-        gate = unit_gates(groups, (noise >= sparsity).to(total.device))
-        with torch.enable_grad():
-            loss = _divergence(context, model, reference, gate)
-        total -= gate_gradient(loss, gate, groups)
-    return total
-
-
-@torch.no_grad()
-def _influence(context: SearchContext, data: Data, keep: Tensor) -> Tensor:
-    """``[num_groups]`` influence on the teacher's predictions, else on the model's on ``data``."""
-    task, teacher = context.objective.task, context.objective.teacher
-    if teacher is None:
-        context.model.eval()
-        encoded = task.encode(context.model, data)
-    else:
-        encoded = teacher.encoded
-    return scores.influence(task.profile(encoded), context.groups, keep)

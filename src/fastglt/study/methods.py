@@ -100,7 +100,8 @@ def _teacher_controls(chosen: Sequence[Choice], given: Mapping[str, Any]) -> lis
         )
         label = _label(settings)
         if label in [one.label for one in there]:
-            label += f" (weight {settings.teacher_weight:.2g})"
+            weight = settings.teacher_weight
+            label += " (weight by labels)" if weight is None else f" (weight {weight:.2g})"
         controls.append(Choice(label, settings))
     return controls
 

@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 
 from fastglt.errors import GraphError, InputError
 from fastglt.masks import EdgeGroups, num_removed, select_top
-from fastglt.scores import ranks
+from fastglt.scores import ranks, similarity
 from fastglt.ticket import document
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ PROPERTIES = tuple(document.RankWeights.model_fields)
 """What edges are ranked by: ``degree`` is ``(d_u * d_v)^-0.5``, ``inverse_degree`` is ``1 / d_u +
 1 / d_v``, ``similarity`` the cosine of the features of both ends, and ``noise`` a number that
 depends on the numbers of both ends in no meaningful way."""
-_CHUNK = 1 << 14
-"""Pairs of feature rows that are compared at a time."""
 
 
 def ranked_rule(sparsity: float, **weights: float) -> dict[str, Any]:
@@ -178,21 +175,6 @@ class NewEdges:
         if self._x is None:
             raise GraphError("the ticket's edge rule goes by features: the graph must have data.x")
         return similarity(self._x, self._ends)
-
-
-def similarity(x: Tensor, ends: Tensor) -> Tensor:
-    """Cosine of the features of both ends, ``[num_pairs]``; 0 where a node has none.
-
-    Args:
-        x: ``[num_nodes, num_features]``, dense or CSR.
-        ends: ``[2, num_pairs]``.
-    """
-    x = x.to_dense() if x.layout != torch.strided else x
-    parts = [
-        F.cosine_similarity(x[source].flatten(1), x[target].flatten(1), dim=1)
-        for source, target in torch.split(ends, _CHUNK, dim=1)
-    ]
-    return torch.cat(parts) if parts else x.new_zeros(0)
 
 
 def _noise(ends: Tensor) -> Tensor:

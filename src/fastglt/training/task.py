@@ -251,6 +251,10 @@ class Task(ABC):
         """
         return None
 
+    def labelled_share(self, data: Data) -> float:
+        """Share of what a teacher speaks of in training that has a label: by default all."""
+        return 1.0
+
     def record(self) -> dict[str, Any]:
         """What a ticket remembers of the task, JSON-able."""
         return {"name": self.name, "metric": self.metric_name}

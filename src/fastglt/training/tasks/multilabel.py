@@ -56,6 +56,10 @@ class MultiLabelNodeClassification(NamedTask):
         """Probabilities of the labels."""
         return encoded.sigmoid()
 
+    def labelled_share(self, data: Data) -> float:
+        """Share of the training nodes."""
+        return float(data.train_mask.float().mean())
+
     def averaged(self, encoded: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
         """Logits of averaged probabilities."""
         probability = average(self.profile(encoded))

@@ -69,6 +69,10 @@ class NodeClassification(NamedTask):
         """Class probabilities."""
         return encoded.softmax(dim=-1)
 
+    def labelled_share(self, data: Data) -> float:
+        """Share of the training nodes."""
+        return float(data.train_mask.float().mean())
+
     def averaged(self, encoded: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
         """Logits of averaged class probabilities."""
         probability = average(self.profile(encoded))
