@@ -274,7 +274,8 @@ class Settings(DenoiseConfig):
     inductive: bool = Field(
         default=False,
         description="keep validation and test nodes, their edges and labels from teacher and "
-        "search; masks are chosen on a holdout of the training nodes",
+        "search; masks are chosen on a holdout of the training nodes and by what the teacher says "
+        "of visible nodes without a label",
     )
     holdout: float = Field(
         default=0.2,

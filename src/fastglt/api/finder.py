@@ -371,9 +371,12 @@ class Finder:
     def _search(self, objective: Objective, reference: Objective | None) -> SearchResult:
         if not self.pretrained:
             self.model.load_state_dict(self.init_state)
+        data = self.views.search
+        if self.views.are_inductive and reference is not None and reference.teacher is not None:
+            data = self.task.taught(reference.teacher.encoded, data)
         context = SearchContext(
             self.model,
-            self.views.search,
+            data,
             self.groups,
             objective,
             self.settings,

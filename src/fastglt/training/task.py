@@ -251,6 +251,17 @@ class Task(ABC):
         """
         return None
 
+    def taught(self, encoded: Tensor, data: Data) -> Data:
+        """``data`` with what a teacher says of nodes without a label added to its validation split.
+
+        The default leaves it as it is.
+
+        Args:
+            encoded: What the teacher's :meth:`encode` gave.
+            data: The graph.
+        """
+        return data
+
     def labelled_share(self, data: Data) -> float:
         """Share of what a teacher speaks of in training that has a label: by default all."""
         return 1.0
