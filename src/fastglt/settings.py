@@ -205,6 +205,12 @@ class Settings(DenoiseConfig):
     teacher_temperature: float = Field(
         default=1.0, gt=0, description="softmax temperature of the distillation term"
     )
+    teacher_features: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight in the loss of how unlike hidden features are to the teacher's, by "
+        "linear CKA of what the last conv is given",
+    )
     teacher_schedule: Literal["constant", "rising", "falling"] = Field(
         default="constant",
         description="how the share of the distillation term changes over denoising and over "
@@ -344,6 +350,7 @@ NEUTRAL: dict[str, Any] = {
     "recalibrate": False,
     "teacher_phases": "both",
     "teacher_propagation": 0.0,
+    "teacher_features": 0.0,
     "teacher_schedule": "constant",
 }
 """Values of settings that were not always there, each of which leaves a run as it was before."""

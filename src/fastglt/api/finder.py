@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ from fastglt.settings import Settings
 from fastglt.ticket import Ticket
 from fastglt.ticket.edge_rule import KEEP, kept_by_rule, ranked_rule
 from fastglt.training.callback import Callback
+from fastglt.training.features import Features
 from fastglt.training.inputs import probed, with_sparse_inputs
 from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import Fit, FitConfig, clone_state, fit, initial_state, predict
@@ -357,8 +359,17 @@ class Finder:
 
     def _objective(self, teacher: Teacher | None, phase: str) -> Objective:
         """The loss of ``"search"`` or ``"retrain"``."""
-        guided = self.settings.teacher_phases in ("both", phase)
-        return Objective(self.task, teacher if guided else None)
+        if teacher is None or self.settings.teacher_phases not in ("both", phase):
+            return Objective(self.task)
+        return Objective(self.task, teacher, self._features(teacher))
+
+    def _features(self, teacher: Teacher) -> Features | None:
+        weight, model = self.settings.teacher_features, teacher.model
+        if weight == 0 or model is None:
+            return None
+        data = self._visible if self.teacher is not None else self.views.search
+        call = partial(self.task.encode, model.eval(), data)
+        return Features(call, model, weight, self.settings.seed)
 
     def _reference(self, dense: Dense, teacher: Teacher | None) -> Objective | None:
         """The teacher, for what goes by its predictions though they guide no training."""

@@ -18,8 +18,9 @@ def check_teacher(teacher: nn.Module | Tensor | None, settings: Settings) -> Non
     """Refuse a teacher that the settings contradict.
 
     Raises:
-        InputError: If one is announced and missing, or the other way round, or a tensor of
-            predictions, which may be made of nodes that are to be unseen, meets ``inductive``.
+        InputError: If one is announced and missing, or the other way round, or predictions are
+            given where hidden features are to be compared, or meet ``inductive``, since they may be
+            made of nodes that are to be unseen.
     """
     if teacher is None and settings.teacher == GIVEN:
         raise InputError(
@@ -28,6 +29,13 @@ def check_teacher(teacher: nn.Module | Tensor | None, settings: Settings) -> Non
         )
     if teacher is not None and settings.teacher != GIVEN:
         raise InputError(f"teacher must be 'given' where one is passed (got {settings.teacher!r})")
+    if settings.teacher_features > 0 and (
+        isinstance(teacher, Tensor) or settings.teacher == "none"
+    ):
+        raise InputError(
+            "teacher_features must be 0 without a model as the teacher, whose hidden features it "
+            f"compares (got {settings.teacher_features})"
+        )
     if isinstance(teacher, Tensor) and settings.inductive:
         raise InputError(
             "teacher must be a model with inductive=True: predictions may have been made with the "

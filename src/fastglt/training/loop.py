@@ -276,7 +276,8 @@ def fit(
         val_data = focused(val_data, task, "val")
     callback.on_phase_start(phase, config.epochs)
     dropout = scaled_dropout(config.dropout_factor)
-    with seeded(seed), fast_dropout(model), dropout, LiveChannels(model).under(mask):
+    live, watching = LiveChannels(model).under(mask), objective.watching(model)
+    with seeded(seed), fast_dropout(model), dropout, live, watching:
         for epoch in range(1, config.epochs + 1):
             model.train()
             loss = objective.at((epoch - 1) / config.epochs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from fastglt.gating import Adjacency
+from fastglt.training.features import Features
 from fastglt.training.task import Task
 
 HOPS = 10
@@ -42,18 +44,29 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Objective:
-    """The training loss: the task's own, mixed with the teacher's if there is one."""
+    """The training loss: the task's own, mixed with the teacher's if there is one.
+
+    Attributes:
+        task: What is predicted.
+        teacher: Whose predictions are to be met.
+        features: Hidden features that are to be resembled, added to the loss.
+    """
 
     task: Task
     teacher: Teacher | None = None
+    features: Features | None = None
 
     def __call__(self, out: Tensor, data: Data) -> Tensor:
         """Scalar loss of a model's predictions on ``data``."""
         loss = self.task.loss(out, data)
-        if self.teacher is None:
-            return loss
-        weight = self.teacher.weight
-        return (1 - weight) * loss + weight * self.divergence(out, data)
+        if self.teacher is not None:
+            weight = self.teacher.weight
+            loss = (1 - weight) * loss + weight * self.divergence(out, data)
+        return loss if self.features is None else loss + self.features.loss()
+
+    def watching(self, model: nn.Module) -> AbstractContextManager[None]:
+        """What has to be open while the model is trained by this loss."""
+        return nullcontext() if self.features is None else self.features.watching(model)
 
     def at(self, progress: float) -> Objective:
         """The loss after a share of a phase, from 0 to 1."""
