@@ -45,7 +45,7 @@ def test_json_has_exactly_the_promised_keys_and_the_figures_of_the_ticket(find, 
 def test_a_teacher_that_was_trained_has_a_row(args, find, tmp_path):
     outcome = find(*args, "--json=r.json")
     epochs = json.loads((tmp_path / "r.json").read_text())["epochs"]
-    assert ("training of the teacher" in outcome.out) == bool(args) == (epochs["teacher"] == 6)
+    assert ("training of the teacher" in outcome.out) == bool(args) == (epochs["teacher"] >= 6)
 
 
 def test_the_sparsity_in_the_json_is_the_one_achieved(find, tmp_path):
