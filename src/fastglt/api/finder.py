@@ -71,12 +71,15 @@ class Baseline:
     Attributes:
         dense: The dense model.
         teacher: Whose predictions guide, if anyone's.
+        reference: The same before its predictions were propagated, or the dense model where nobody
+            guides; ``None`` if that has seen more of the graph than the search may.
         teacher_epochs: Epochs that a teacher of its own was trained for.
         seconds: What it took, by stage.
     """
 
     dense: Dense
     teacher: Teacher | None
+    reference: Teacher | None
     teacher_epochs: int
     seconds: Mapping[str, float]
 
@@ -174,8 +177,8 @@ class Finder:
         with self._timed("dense"):
             dense = self._train_dense()
         with self._timed("teacher"):
-            teacher, teacher_epochs = self._guide(dense)
-        return Baseline(dense, teacher, teacher_epochs, dict(self.seconds))
+            teacher, reference, teacher_epochs = self._guide(dense)
+        return Baseline(dense, teacher, reference, teacher_epochs, dict(self.seconds))
 
     def masks(self, baseline: Baseline) -> SearchResult:
         """Search; nothing is retrained."""
@@ -183,7 +186,7 @@ class Finder:
         teacher = baseline.teacher
         with self._timed("search"):
             objective = self._objective(teacher, "search")
-            result = self._search(objective, self._reference(baseline.dense, teacher))
+            result = self._search(objective, baseline.reference)
             self._adopt(result)
             self.edge_rule = self._edge_rule(result, teacher)
         return result
@@ -299,26 +302,29 @@ class Finder:
             callback=self.callback,
         )
 
-    def _guide(self, dense: Dense) -> tuple[Teacher | None, int]:
-        """The teacher, and the epochs that one of its own took.
+    def _guide(self, dense: Dense) -> tuple[Teacher | None, Teacher | None, int]:
+        """The teacher, the reference, and the epochs that a teacher of its own took.
 
         An inductive teacher is trained on what it may see: first without the holdout, which says
         for how long, then with it. Any other one is the dense model, unless one was given.
         """
         settings = self.settings
-        if settings.teacher == "none":
-            return None, 0
         if self.teacher is not None:
             given = given_teacher(self.teacher, self.task, self._visible, dense.encoded)
-            return self._as_teacher(*given), 0
+            teacher = self._as_teacher(*given)
+            return teacher, teacher, 0
         if not self.views.are_inductive:
             teacher = self._as_teacher(dense.model, dense.encoded)
-            return self._propagated(teacher, self._spreads(teacher)), 0
+            if settings.teacher == "none":
+                return None, teacher, 0
+            return self._propagated(teacher, self._spreads(teacher)), teacher, 0
+        if settings.teacher == "none":
+            return None, None, 0
         chosen = self._fit_teacher(self.views.search)
         spreads = self._spreads(self._visible_teacher())
         last = self._fit_teacher(self.views.train, chosen.best_epoch)
-        teacher = self._propagated(self._visible_teacher(), spreads)
-        return teacher, chosen.epochs + last.epochs
+        teacher = self._visible_teacher()
+        return self._propagated(teacher, spreads), teacher, chosen.epochs + last.epochs
 
     def _fit_teacher(self, data: Data, epochs: int | None = None) -> Fit:
         """Train on ``data``, up to the best epoch on the holdout or for so many epochs."""
@@ -371,20 +377,12 @@ class Finder:
         call = partial(self.task.encode, model.eval(), data)
         return Features(call, model, weight, self.settings.seed)
 
-    def _reference(self, dense: Dense, teacher: Teacher | None) -> Objective | None:
-        """The teacher, for what goes by its predictions though they guide no training."""
-        if teacher is not None:
-            return Objective(self.task, teacher)
-        if self.views.are_inductive:
-            return None
-        return Objective(self.task, Teacher(dense.encoded, model=dense.model.eval()))
-
-    def _search(self, objective: Objective, reference: Objective | None) -> SearchResult:
+    def _search(self, objective: Objective, reference: Teacher | None) -> SearchResult:
         if not self.pretrained:
             self.model.load_state_dict(self.init_state)
         data = self.views.search
-        if self.views.are_inductive and reference is not None and reference.teacher is not None:
-            data = self.task.taught(reference.teacher.encoded, data)
+        if self.views.are_inductive and reference is not None:
+            data = self.task.taught(reference.encoded, data)
         context = SearchContext(
             self.model,
             data,
@@ -396,7 +394,7 @@ class Finder:
             self.callback,
             self.narrow,
             self._channels,
-            reference,
+            None if reference is None else Objective(self.task, reference),
             lambda: copy.deepcopy(self.untrained),
         )
         return get_method(self.settings.method).search(context)

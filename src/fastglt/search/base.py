@@ -46,8 +46,8 @@ class SearchContext:
         callback: To be told of every step.
         narrow: Makes a narrower model, see :func:`fastglt.find`, if there is a way.
         channels: Finds the model's hidden channels.
-        reference: The dense model as a teacher, whether it guides or not; ``None`` where there is
-            none that has seen no more of the graph than the search may.
+        reference: The teacher as it is, before its predictions were propagated, or the dense model
+            where none guides; ``None`` where that has seen more of the graph than the search may.
         another: Makes a copy of the model that was never trained, since some convs (SuperGATConv)
             cannot be copied afterwards.
     """

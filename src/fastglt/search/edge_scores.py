@@ -68,9 +68,9 @@ def scoring_loss(context: SearchContext, gate: Tensor) -> Tensor:
 @torch.no_grad()
 def _influence(graph: Graph) -> Tensor:
     """Influence on the teacher's predictions, else on the model's on the kept graph."""
-    context = graph.context
-    task, teacher = context.objective.task, context.objective.teacher
-    if teacher is None:
+    context, reference = graph.context, graph.reference
+    task, teacher = context.objective.task, None if reference is None else reference.teacher
+    if teacher is None or context.objective.teacher is None:
         context.model.eval()
         kept = kept_view(context.data, context.groups.to_edges(graph.keep, True))
         encoded = task.encode(context.model, context.data if graph.gate is None else kept)

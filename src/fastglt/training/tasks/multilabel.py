@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from fastglt.training.metrics import mean_roc_auc
 from fastglt.training.task import Split
 from fastglt.training.tasks.base import NamedTask
-from fastglt.training.tasks.losses import labelled_bce, soft_bce
+from fastglt.training.tasks.losses import as_sure, labelled_bce, soft_bce
 
 
 class MultiLabelNodeClassification(NamedTask):
@@ -61,6 +61,12 @@ class MultiLabelNodeClassification(NamedTask):
         return float(data.train_mask.float().mean())
 
     def averaged(self, encoded: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
-        """Logits of averaged probabilities."""
+        """Logits of averaged probabilities, as sure of themselves as those given."""
         probability = average(self.profile(encoded))
-        return probability.logit(eps=torch.finfo(probability.dtype).eps)
+        logits = probability.logit(eps=torch.finfo(probability.dtype).eps)
+        return as_sure(_as_classes(logits), _as_classes(encoded))[..., 0] * 2
+
+
+def _as_classes(logits: Tensor) -> Tensor:
+    """Logits of yes and no, whose softmax is the sigmoid of those given."""
+    return torch.stack([logits / 2, -logits / 2], dim=-1)

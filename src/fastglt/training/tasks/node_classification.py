@@ -15,7 +15,7 @@ from fastglt.errors import InputError
 from fastglt.training.metrics import accuracy, roc_auc
 from fastglt.training.task import Split
 from fastglt.training.tasks.base import NamedTask
-from fastglt.training.tasks.losses import softmax_divergence
+from fastglt.training.tasks.losses import as_sure, softmax_divergence
 
 
 class NodeClassification(NamedTask):
@@ -84,6 +84,7 @@ class NodeClassification(NamedTask):
         return float(data.train_mask.float().mean())
 
     def averaged(self, encoded: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
-        """Logits of averaged class probabilities."""
+        """Logits of averaged class probabilities, as sure of themselves as those given."""
         probability = average(self.profile(encoded))
-        return probability.clamp_min(torch.finfo(probability.dtype).tiny).log()
+        logits = probability.clamp_min(torch.finfo(probability.dtype).tiny).log()
+        return as_sure(logits, encoded)
