@@ -341,7 +341,7 @@ def test_a_graph_with_edge_weights_works(name, preset):
 def test_edge_weights_that_the_model_does_not_take_are_noted(name):
     data = graph()
     data.edge_weight = torch.full((data.num_edges,), 0.5)
-    (note,) = find(data, name).metrics["notes"]
+    (note,) = find(data, name, teacher_propagation=0.0).metrics["notes"]
     assert note.startswith("data.edge_weight was not used")
 
 
@@ -352,8 +352,8 @@ def test_edge_weights_that_are_used_are_not_noted():
 
     data = graph()
     data.edge_weight = torch.full((data.num_edges,), 0.5)
-    assert find(data, "gcn").metrics["notes"] == []
-    assert find(data, "sage", task=Own()).metrics["notes"] == []
+    assert find(data, "gcn", teacher_propagation=0.0).metrics["notes"] == []
+    assert find(data, "sage", task=Own(), teacher_propagation=0.0).metrics["notes"] == []
 
 
 @pytest.mark.parametrize(
@@ -366,15 +366,17 @@ def test_edge_weights_that_are_used_are_not_noted():
     ],
 )
 def test_an_edge_budget_that_removes_nothing_is_noted(edge_index, message):
-    (note,) = find(with_edges(graph(), edge_index)).metrics["notes"]
+    data = with_edges(graph(), edge_index)
+    (note,) = find(data, teacher_propagation=0.0).metrics["notes"]
     assert note.startswith("no edge was pruned: ")
     assert message in note
 
 
 def test_a_ticket_of_nothing_is_noted():
-    (note,) = find(edge_sparsity=0.0, weight_sparsity=0.0).metrics["notes"]
+    plain = {"teacher_propagation": 0.0, "edge_sparsity": 0.0}
+    (note,) = find(**plain, weight_sparsity=0.0).metrics["notes"]
     assert note.startswith("no sparsity was asked for")
-    assert find(edge_sparsity=0.0).metrics["notes"] == []
+    assert find(**plain).metrics["notes"] == []
 
 
 @pytest.mark.parametrize("inductive", [False, True])

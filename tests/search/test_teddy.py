@@ -29,9 +29,9 @@ def test_the_edges_in_surroundings_of_the_lowest_degree_are_kept():
 def test_after_every_step_exactly_the_budget_is_left(monkeypatch):
     project, masks = teddy._project, []
 
-    def checked(weights, sparsity, allocation):
+    def checked(weights, settings):
         before = {name: weight.detach().clone() for name, weight in weights.items()}
-        mask = project(weights, sparsity, allocation)
+        mask = project(weights, settings)
         total = mask.num_weights
         left = sum(int(weight.count_nonzero()) for weight in weights.values())
         assert left == mask.num_kept == total - num_removed(total, 0.8)

@@ -132,15 +132,35 @@ def test_propagation_is_personalised_pagerank(share):
     torch.testing.assert_close(found[[3, 5]], values[[3, 5]])  # without neighbours
 
 
-def test_propagated_predictions_are_probabilities_again():
-    data, logits = graph(), _logits(0)
-    expected = propagate(logits.softmax(dim=1), data.edge_index, 0.8)
-    found = propagated(TASK, logits, data, 0.8).softmax(dim=1)
-    torch.testing.assert_close(found, expected)
-    several = propagated(MultiLabelNodeClassification(), logits, data, 0.8).sigmoid()
-    torch.testing.assert_close(several, propagate(logits.sigmoid(), data.edge_index, 0.8))
-    certain = propagated(TASK, 1e4 * logits, data, 0.8)
-    assert bool(certain.isfinite().all())
+def _entropy(probability):
+    return float(-(probability * probability.log()).sum(dim=-1).mean())
+
+
+def test_propagated_predictions_are_averages_as_sure_as_those_given():
+    data, logits = graph(), 3 * _logits(0)
+    averages = propagate(logits.softmax(dim=1), data.edge_index, 0.8)
+    found = propagated(TASK, logits, data, 0.8)
+    assert _entropy(averages) > 1.5 * _entropy(logits.softmax(dim=1))
+    assert _entropy(found.softmax(dim=1)) == pytest.approx(_entropy(logits.softmax(dim=1)))
+    ratio = found / averages.log()
+    torch.testing.assert_close(ratio, ratio[:1, :1].expand_as(ratio))
+
+
+def test_propagated_answers_to_several_questions_likewise():
+    data, logits = graph(), 3 * _logits(0)
+    averages = propagate(logits.sigmoid(), data.edge_index, 0.8)
+    found = propagated(MultiLabelNodeClassification(), logits, data, 0.8)
+    ratio = found / averages.logit()
+    torch.testing.assert_close(ratio, ratio[:1, :1].expand_as(ratio))
+    both = [torch.stack([p, 1 - p]).movedim(0, -1) for p in (found.sigmoid(), logits.sigmoid())]
+    assert _entropy(both[0]) == pytest.approx(_entropy(both[1]))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e4])
+def test_certain_and_clueless_predictions_stay_finite(scale):
+    data = graph()
+    for task in (TASK, MultiLabelNodeClassification()):
+        assert bool(propagated(task, scale * _logits(0).float(), data, 0.8).isfinite().all())
 
 
 def test_a_teacher_is_left_alone_where_neighbours_differ():
