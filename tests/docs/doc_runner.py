@@ -20,7 +20,7 @@ import types
 from importlib.metadata import entry_points
 from pathlib import Path
 
-SHORT = {"dense_epochs": 3, "pretrain_epochs": 1, "denoise_steps": 12, "retrain_epochs": 3}
+SHORT = {"dense_epochs": 3, "pretrain_epochs": 1, "denoise_steps": 12, "retrain_epochs": 12}
 TIMEOUT = 120
 PRELOADED = ["torch", "torch_geometric.nn", "fastglt.api", "fastglt.cli.app"]
 _SHELL = re.compile(r"[|&;<>$`*?]")
