@@ -18,6 +18,7 @@ import copy
 import itertools
 import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch_geometric.data import Data
@@ -115,23 +116,48 @@ def run(args: argparse.Namespace) -> None:
 
 
 def summary(args: argparse.Namespace) -> None:
-    """Print, for each cell and variant, ticket minus dense, and that minus the same of the base."""
+    """Print what each change changes, cell by cell and over all pairs of cell and seed, in points.
+
+    The first row is what the base is better by than its dense model.
+    """
     gaps: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for cell in read_cells(args.out):
         key, result = cell["key"], cell["result"]
         if key["version"] == METHOD_VERSION and key["settings"] == BASE | _change(key["variant"]):
             place = f"{key['model']}:{key['dataset']}"
             gaps[key["variant"]][place][key["seed"]] = _gap(result)
-    print(f"{'variant':22} {'cell':15} {'seeds':>5} {'- dense':>8}  - base (95 %)")
-    for variant, by_place in gaps.items():
-        changes = []
-        for place, by_seed in sorted(by_place.items()):
-            base = gaps["base"][place]
-            common = [gap - base[seed] for seed, gap in by_seed.items() if seed in base]
-            changes += common
-            mean = interval(list(by_seed.values())).mean
-            print(f"{variant:22} {place:15} {len(by_seed):5} {mean:+8.2f}  {_told(common)}")
-        print(f"{variant:22} {'all':15} {'':5} {'':8}  {_told(changes)}")
+    base = gaps.pop("base", {})
+    places = [place for place in CELLS if place in base]
+    print(f"{'':58}" + "".join(f"{place:>14}" for place in places) + "  all")
+    print(_row("base - dense", base, places, {}))
+    for variant in sorted(gaps, key=_order):
+        print(_row(variant, gaps[variant], places, base))
+
+
+def _row(
+    name: str,
+    gaps: Mapping[str, Mapping[int, float]],
+    places: Sequence[str],
+    base: Mapping[str, Mapping[int, float]],
+) -> str:
+    """Means of the cells, then the mean of all pairs with its interval."""
+    changes = {
+        place: [
+            gap - (base[place][seed] if base else 0.0)
+            for seed, gap in gaps.get(place, {}).items()
+            if not base or seed in base[place]
+        ]
+        for place in places
+    }
+    means = [
+        f"{interval(found).mean:+14.2f}" if found else f"{'-':>14}" for found in changes.values()
+    ]
+    pooled = [change for found in changes.values() for change in found]
+    return f"{name:58}" + "".join(means) + f"  {_told(pooled)}"
+
+
+def _order(variant: str) -> int:
+    return VARIANTS.index(variant) if variant in VARIANTS else len(VARIANTS)
 
 
 def _gap(result: Result) -> float:
@@ -143,7 +169,7 @@ def _told(changes: list[float]) -> str:
     if not changes:
         return "-"
     found = interval(changes)
-    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f}), {len(changes)} pairs"
 
 
 def _change(variant: str) -> dict[str, Any]:
