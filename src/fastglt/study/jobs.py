@@ -131,7 +131,8 @@ def _ended(jobs: Sequence[Job], run: Run, workers: int, threads: int) -> Iterato
             "finished cells are kept: go on with the same command, or with fewer --workers"
         ) from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Without waiting for idle workers their pipe may be closed while Python still writes to it.
+        pool.shutdown(wait=not left, cancel_futures=True)
 
 
 def _has_result(future: Future[Done]) -> bool:
