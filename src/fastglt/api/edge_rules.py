@@ -14,7 +14,7 @@ from fastglt.ticket.edge_rule import PROPERTIES, NewEdges, ranked_rule
 from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import predict
 from fastglt.training.task import Task
-from fastglt.training.teacher import Objective, Teacher
+from fastglt.training.teacher import Teacher
 
 HIDDEN_SHARE = 0.3
 """Share of the nodes that are taken for unseen ones."""
@@ -33,6 +33,7 @@ STEPS = {
 class _Trial:
     """Nodes that are taken for unseen: their edges are left to the rule, others are as masked."""
 
+    unseen: Tensor
     new: NewEdges
     keep: Tensor
 
@@ -47,7 +48,7 @@ def learned_rule(
     teacher: Teacher | None,
     seed: int,
 ) -> dict[str, Any]:
-    """The rule that keeps predictions nearest to those on the whole graph.
+    """The rule that keeps predictions of unseen nodes nearest to those on the whole graph.
 
     Some of the nodes are taken for unseen, all of their edges for new ones, and these are removed
     by one rule after the other. No labels are needed.
@@ -70,14 +71,17 @@ def learned_rule(
         with torch.no_grad():
             encoded = task.encode(model.eval(), data)
         teacher = Teacher(encoded, model=model)
-    reference = Objective(task, teacher)
+    reader = nn.Identity() if teacher.model is None else teacher.model
+    with torch.no_grad():
+        target = task.target(reader, teacher.encoded, data)
     trials = [_trial(plain, mask, generator) for _ in range(DRAWS)]
 
     def loss(weights: dict[str, float]) -> float:
         total = 0.0
         for trial in trials:
             kept = kept_view(data, trial.keep & trial.new.kept(weights, sparsity))
-            total += float(reference.divergence(predict(task, model, kept), kept))
+            out = predict(task, model, kept)[trial.unseen]
+            total += float(task.guidance(out, target[trial.unseen], teacher.temperature))
         return total
 
     best = dict.fromkeys(PROPERTIES, 0.0) | {"degree": 1.0}
@@ -98,4 +102,4 @@ def _trial(data: Data, mask: EdgeMask, generator: torch.Generator) -> _Trial:
     unseen = torch.rand(int(data.num_nodes), generator=generator) < HIDDEN_SHARE
     unseen = unseen.to(data.edge_index.device)
     new = unseen[data.edge_index[0]] | unseen[data.edge_index[1]]
-    return _Trial(NewEdges(data, new), mask.edges | new)
+    return _Trial(unseen, NewEdges(data, new), mask.edges | new)
