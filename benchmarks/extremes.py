@@ -105,6 +105,7 @@ def run(args: argparse.Namespace) -> None:
                 "--seeds", str(args.seeds), "--first-seed", "0", "--out", str(folder),
                 "--workers", str(args.workers), "--threads", str(args.workers), *cells.options,
                 *(() if rule is None else ("--edge-rule", rule)),
+                *(("--max-seeds", str(args.max_seeds)) if args.max_seeds else ()),
                 *(("--root", args.root) if args.root else ()),
             )  # fmt: skip
 
@@ -180,6 +181,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--cells", type=names, help="backbone:graph,...; default: all")
     top.add_argument("--methods", help="with commas between them; default: ours and its controls")
     top.add_argument("--seeds", type=int, default=10)
+    top.add_argument("--max-seeds", type=int, help="go on to so many where nothing is decided")
     top.add_argument("--root", help="data folder (default: $FASTGLT_DATA, cache, download)")
     top.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
     return top
