@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from torch_geometric.nn import GCN2Conv
 
 import fastglt
 from fastglt.allocation import allocate, allocation_names, cut_weights
-from fastglt.errors import BudgetError, InputError
+from fastglt.errors import BudgetError, InputError, ModelError
 from fastglt.masks import num_removed, parse_pattern
 from fastglt.search import METHODS
 from fastglt.search.presets import resolve_settings
@@ -180,3 +181,44 @@ def test_denoising_swaps_within_the_pattern(text):
     ticket = _find(weight_pattern=text, weight_sparsity=0.8, denoise_steps=22)
     assert all(_follows(text, keep) for keep in ticket.weight_masks.values())
     assert any(event["weights_swapped"] for event in ticket.history)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "match"),
+    [
+        ({"edge_sparsity": 0.3}, InputError, "weight_sparsity must be above 0"),
+        ({"max_drop": 1.0, "axis": "weights"}, InputError, "starts from low sparsities"),
+        ({"weight_sparsity": 0.3, "allocation": "global"}, BudgetError, "at least 0.5"),
+        (
+            {"weight_sparsity": 0.8, "warmup_start": 0.5, "warmup_events": 1},
+            BudgetError,
+            "warmup_start=0.5 begins at too low a sparsity",
+        ),
+    ],
+)
+def test_what_a_pattern_has_no_room_for_is_refused_before_training(settings, error, match):
+    class Untrained(fastglt.Callback):
+        def on_phase_start(self, phase, total):
+            raise AssertionError(phase)
+
+    with pytest.raises(error, match=match):
+        _find(weight_pattern="2:4", callback=Untrained(), **settings)
+
+
+def test_rows_that_are_no_outputs_are_refused():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encode = torch.nn.Linear(12, 8)
+            self.conv = GCN2Conv(8, 0.1)
+            self.head = torch.nn.Linear(8, 3)
+
+        def forward(self, x, edge_index):
+            hidden = self.encode(x)
+            return self.head(self.conv(hidden, hidden, edge_index))
+
+    given = TINY | {"weight_sparsity": 0.8, "weight_pattern": "2:4"}
+    with pytest.raises(ModelError, match=r"'conv\.weight1' of GCN2Conv.*exclude='conv\.weight1'"):
+        fastglt.find(Net(), graph(), **given)
+    ticket = fastglt.find(Net(), graph(), exclude="conv.*", **given)
+    assert all(_follows("2:4", keep) for keep in ticket.weight_masks.values())

@@ -153,3 +153,27 @@ def test_a_teacher_that_propagation_would_spoil_is_left_as_it_is():
     plain = _find(data, dense_epochs=100, teacher_propagation=0.0)
     assert states_equal(spoiled.trained_state, plain.trained_state)
     assert any("teacher_propagation was left out" in note for note in spoiled.metrics["notes"])
+
+
+def test_a_task_with_splits_of_its_own_is_taught_by_default():
+    class Own(fastglt.NodeClassification):
+        def validate(self, data):
+            return 3
+
+        def has_split(self, data, split):
+            return f"{split}_nodes" in data
+
+        def loss(self, out, data, split="train"):
+            nodes = data[f"{split}_nodes"]
+            return torch.nn.functional.cross_entropy(out[nodes], data.y[nodes])
+
+        def metric(self, out, data, split):
+            nodes = data[f"{split}_nodes"]
+            return float((out[nodes].argmax(dim=1) == data.y[nodes]).float().mean())
+
+    data = graph()
+    for split in ("train", "val", "test"):
+        data[f"{split}_nodes"] = data[f"{split}_mask"].nonzero().view(-1)
+        del data[f"{split}_mask"]
+    ticket = fastglt.find(build("gcn", data), data, task=Own(), **TINY | {"edge_sparsity": 0.3})
+    assert ticket.metrics["val_ticket"] >= 0

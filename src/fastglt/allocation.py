@@ -73,7 +73,7 @@ def allocate(
         raise UnknownNameError("allocation", rule, allocation_names())
     total = sum(math.prod(shape) for shape in shapes.values())
     budget = total - num_removed(total, sparsity)
-    _require_room(shapes, budget, total, sparsity, pattern)
+    check_room(shapes, sparsity, pattern)
     counts = _shared(shapes, budget, rule, pattern)
     for name, count in counts.items():
         _require_nonempty(name, count, math.prod(shapes[name]), sparsity)
@@ -154,6 +154,26 @@ def _is_alive(group: ChannelGroup, mask: Mapping[str, Tensor]) -> Tensor:
     return alive
 
 
+def check_room(shapes: Shapes, sparsity: float, pattern: Pattern) -> None:
+    """Refuse a sparsity that leaves more weights than a pattern allows.
+
+    Args:
+        shapes: Parameter name to shape.
+        sparsity: Share of all weights that is removed, in ``[0, 1)``.
+        pattern: Which weights may be kept together.
+
+    Raises:
+        BudgetError: The message says what sparsity there is room for.
+    """
+    total = sum(math.prod(shape) for shape in shapes.values())
+    budget, room = total - num_removed(total, sparsity), sum(map(pattern.capacity, shapes.values()))
+    if room < budget:
+        raise BudgetError(
+            f"weight_sparsity {sparsity} keeps {budget} weights, more than the {room} of {total} "
+            f"that the weight_pattern allows; choose at least {1 - room / total:.4f}"
+        )
+
+
 def cut_weights(
     scores: Mapping[str, Tensor],
     sparsity: float,
@@ -206,7 +226,7 @@ def _cut_globally(
     total = sum(score.numel() for score in scores.values())
     budget = total - num_removed(total, sparsity)
     shapes = {name: score.shape for name, score in scores.items()}
-    _require_room(shapes, budget, total, sparsity, pattern)
+    check_room(shapes, sparsity, pattern)
     ranked = {name: pattern.candidates(score) for name, score in scores.items()}
     chosen = select_top(torch.cat([score[pool] for score, pool in ranked.values()]), budget)
     parts = torch.split(chosen, [int(pool.sum()) for _, pool in ranked.values()])
@@ -216,17 +236,6 @@ def _cut_globally(
         _require_nonempty(name, count, score.numel(), sparsity)
         masks[name] = pattern.select(score, count)
     return masks
-
-
-def _require_room(
-    shapes: Shapes, budget: int, total: int, sparsity: float, pattern: Pattern
-) -> None:
-    room = sum(map(pattern.capacity, shapes.values()))
-    if room < budget:
-        raise BudgetError(
-            f"weight_sparsity {sparsity} keeps {budget} weights, more than the {room} of {total} "
-            f"that the weight_pattern allows; choose at least {1 - room / total:.4f}"
-        )
 
 
 def _require_nonempty(name: str, count: int, size: int, sparsity: float) -> None:

@@ -192,8 +192,8 @@ class Settings(DenoiseConfig):
         default=None,
         ge=0,
         le=1,
-        description="share of the distillation term in the loss; default: so that nodes with a "
-        "label hear it and the teacher in equal parts, and all others the teacher",
+        description="share of the distillation term in the loss; default: 1 minus half the share "
+        "of nodes that have a label to train on",
     )
     teacher_propagation: float = Field(
         default=0.8,

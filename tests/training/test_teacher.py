@@ -178,9 +178,14 @@ def test_what_is_no_prediction_of_nodes_is_not_averaged():
     assert loss_by_propagation(Teacher(encoded), LinkPrediction(), data, 0.8) is None
 
 
-def test_labelled_nodes_hear_label_and_teacher_in_equal_parts():
+def test_the_share_of_labels_is_that_of_the_training_nodes():
     data = graph()
     share = float(data.train_mask.float().mean())
     assert TASK.labelled_share(data) == pytest.approx(share)
     assert 0 < share < 1
     assert LinkPrediction().labelled_share(data) == 1.0
+    several = graph()
+    several.y = F.one_hot(data.y, 3).float()
+    several.y[:45] = torch.nan
+    expected = float((data.train_mask & (torch.arange(90) >= 45)).float().mean())
+    assert MultiLabelNodeClassification().labelled_share(several) == pytest.approx(expected)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from fastglt.allocation import GLOBAL, allocate
+from fastglt.allocation import GLOBAL, allocate, check_room
 from fastglt.api.views import INDUCTIVE_TASKS
 from fastglt.errors import BudgetError, InputError, ModelError
 from fastglt.gating.checks import check_copyable
@@ -39,6 +39,13 @@ def check_settings(settings: Settings, task: Task, data: Data, pretrained: bool)
             "edge_score='trained-gate' (preset 'paper') trains its gates in pre-training, which a "
             "trained model does not get; choose edge_score='influence' or 'unit-gate'"
         )
+    if settings.weight_pattern != "none" and settings.weight_sparsity == 0:
+        raise InputError(
+            "weight_pattern is for weights that are pruned: weight_sparsity must be above 0 (got "
+            f"weight_pattern={settings.weight_pattern!r})"
+        )
+    if "similarity" in settings.edge_score.split("+") and data.get("x") is None:
+        raise InputError("edge_score 'similarity' goes by features: the graph must have data.x")
     if settings.edge_rule == "learned" and task.name not in INDUCTIVE_TASKS:
         raise InputError(
             f"edge_rule must be 'keep', 'degree' or 'random' for task {task.name!r} (got "
@@ -111,7 +118,17 @@ def check_budgets(weights: Mapping[str, Tensor], groups: EdgeGroups, settings: S
         BudgetError: If nothing would be left of a layer or of the graph.
     """
     num_kept_groups(groups, settings.edge_sparsity)
-    if settings.allocation != GLOBAL:
-        shapes = {name: weight.shape for name, weight in weights.items()}
-        pattern = parse_pattern(settings.weight_pattern)
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    pattern = parse_pattern(settings.weight_pattern)
+    if settings.allocation == GLOBAL:
+        check_room(shapes, settings.weight_sparsity, pattern)
+    else:
         allocate(shapes, settings.weight_sparsity, settings.allocation, pattern)
+    start = settings.warmup_start * settings.weight_sparsity
+    try:
+        check_room(shapes, start, pattern)
+    except BudgetError as error:
+        raise BudgetError(
+            f"warmup_start={settings.warmup_start} begins at too low a sparsity for "
+            f"weight_pattern={settings.weight_pattern!r}: {error}"
+        ) from error

@@ -31,6 +31,7 @@ from fastglt.gating import (
     apply_weight_mask,
     channel_groups,
     check_model,
+    check_rows,
     initialize_lazy,
     prunable_weights,
     tied_names,
@@ -164,6 +165,8 @@ class Finder:
         self.notes = self._notes() + ignores_edges
         weights = prunable_weights(self.model, settings.include, settings.exclude)
         self.num_weights = sum(weight.numel() for weight in weights.values())
+        if settings.weight_pattern != "none":
+            check_rows(self.model, weights)
         check_budgets(weights, self.groups, settings)
         self.edge_rule = dict(KEEP)
         self.seconds: dict[str, float] = {}

@@ -245,6 +245,11 @@ def _is_chosen(name: str, axis: Axis) -> bool:
 
 
 def _check_free(settings: Settings, goal: Goal) -> None:
+    if ":" in settings.weight_pattern and _is_chosen("weight_sparsity", goal.axis):
+        raise InputError(
+            f"{goal.kind} starts from low sparsities, which weight_pattern="
+            f"{settings.weight_pattern!r} has no room for; give a weight_sparsity instead"
+        )
     for name in BUDGET:
         if getattr(settings, name) and _is_chosen(name, goal.axis):
             raise BudgetError(

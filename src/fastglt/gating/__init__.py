@@ -29,6 +29,7 @@ from fastglt.gating.gradients import unit_gates as unit_gates
 from fastglt.gating.keywords import accepts_keyword as accepts_keyword
 from fastglt.gating.keywords import takes_edge_attr as takes_edge_attr
 from fastglt.gating.keywords import takes_edge_weight as takes_edge_weight
+from fastglt.gating.parameters import check_rows as check_rows
 from fastglt.gating.parameters import prunable_weights as prunable_weights
 from fastglt.gating.parameters import tied_names as tied_names
 from fastglt.gating.weights import WeightGate as WeightGate

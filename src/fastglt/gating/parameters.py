@@ -89,6 +89,30 @@ def tied_names(model: nn.Module) -> dict[str, str]:
     }
 
 
+def check_rows(model: nn.Module, names: Collection[str]) -> None:
+    """Refuse weights whose rows are not known to be outputs, which patterns go by.
+
+    The rows of the matrices that convs hold themselves are inputs, those of :class:`HeteroLinear`
+    types.
+
+    Args:
+        model: The model.
+        names: The parameters that a pattern is for.
+
+    Raises:
+        ModelError: Naming the first of them.
+    """
+    for prefix, module in model.named_modules():
+        if not isinstance(module, (MessagePassing, HeteroLinear)):
+            continue
+        for name, parameter in module.named_parameters(prefix, recurse=False):
+            if name in names and _is_linear_map(module, name.rpartition(".")[2], parameter):
+                raise ModelError(
+                    f"weight_pattern goes by rows of outputs, which {name!r} of "
+                    f"{type(module).__name__} does not have; leave it alone with exclude={name!r}"
+                )
+
+
 def check_initialized(model: nn.Module) -> None:
     """Refuse a model with parameters or buffers that have no shape yet.
 

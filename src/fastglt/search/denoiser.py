@@ -18,6 +18,7 @@ from fastglt.data.validate import check_edges
 from fastglt.errors import BudgetError, InputError
 from fastglt.gating import (
     check_model,
+    check_rows,
     gate_gradient,
     mean_over_groups,
     prunable_weights,
@@ -110,6 +111,8 @@ class Denoiser:
         _check_steps(steps, self.config)
         weights = prunable_weights(model, self.config.include, self.config.exclude)
         _check_optimizer(weights, optimizer)
+        if self.config.weight_pattern != "none":
+            check_rows(model, weights)
         self.steps = steps
         self._targets = (
             check_sparsity(edge_sparsity, "edge_sparsity"),

@@ -150,7 +150,9 @@ def loss_by_propagation(teacher: Teacher, task: Task, data: Data, share: float) 
         task.metric(task.target(model, given, data), data, "val")
         for given in (teacher.encoded, encoded)
     )
-    error = math.sqrt(max(before * (1 - before), 0.0) / int(data.val_mask.sum()))
+    mask = data.get("val_mask")
+    count = 0 if mask is None else int(mask.sum())
+    error = math.sqrt(max(before * (1 - before), 0.0) / count) if count else 0.0
     if after >= before - error / 2:
         return None
     return (

@@ -57,8 +57,8 @@ class MultiLabelNodeClassification(NamedTask):
         return encoded.sigmoid()
 
     def labelled_share(self, data: Data) -> float:
-        """Share of the training nodes."""
-        return float(data.train_mask.float().mean())
+        """Share of the training nodes that have a label."""
+        return float((data.train_mask & ~data.y.isnan().all(dim=-1)).float().mean())
 
     def averaged(self, encoded: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
         """Logits of averaged probabilities, as sure of themselves as those given."""
