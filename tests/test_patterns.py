@@ -222,3 +222,15 @@ def test_rows_that_are_no_outputs_are_refused():
         fastglt.find(Net(), graph(), **given)
     ticket = fastglt.find(Net(), graph(), exclude="conv.*", **given)
     assert all(_follows("2:4", keep) for keep in ticket.weight_masks.values())
+
+
+def test_groups_that_are_wider_than_a_row_take_no_memory():
+    assert int(parse_pattern("1:900000000").select(torch.rand(64, 32), 64).sum()) == 64
+
+
+def test_the_sparsity_that_a_refusal_proposes_has_room():
+    shapes = {"a": torch.Size((512, 1433)), "b": torch.Size((7, 512))}
+    for text in ("1:3", "1:6", "1:7", "1:9"):
+        with pytest.raises(BudgetError) as caught:
+            allocate(shapes, 0.5, "erk", parse_pattern(text))
+        allocate(shapes, float(str(caught.value).rpartition(" ")[2]), "erk", parse_pattern(text))

@@ -177,3 +177,11 @@ def test_a_task_with_splits_of_its_own_is_taught_by_default():
         del data[f"{split}_mask"]
     ticket = fastglt.find(build("gcn", data), data, task=Own(), **TINY | {"edge_sparsity": 0.3})
     assert ticket.metrics["val_ticket"] >= 0
+
+
+def test_a_goal_passes_on_what_is_to_be_known_of_the_teacher():
+    data = graph(homophily=0.05, feature_noise=0.2)
+    ticket = fastglt.find(
+        build("gcn", data), data, max_drop=90.0, axis="weights", **TINY | {"dense_epochs": 100}
+    )
+    assert any("teacher_propagation was left out" in note for note in ticket.metrics["notes"])

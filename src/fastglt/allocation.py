@@ -168,9 +168,10 @@ def check_room(shapes: Shapes, sparsity: float, pattern: Pattern) -> None:
     total = sum(math.prod(shape) for shape in shapes.values())
     budget, room = total - num_removed(total, sparsity), sum(map(pattern.capacity, shapes.values()))
     if room < budget:
+        least = math.ceil(1e4 * (1 - room / total)) / 1e4
         raise BudgetError(
             f"weight_sparsity {sparsity} keeps {budget} weights, more than the {room} of {total} "
-            f"that the weight_pattern allows; choose at least {1 - room / total:.4f}"
+            f"that the weight_pattern allows; choose at least {least:.4f}"
         )
 
 

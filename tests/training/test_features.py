@@ -43,12 +43,15 @@ def test_the_input_of_the_last_conv_is_compared():
     data = graph()
     teacher, model = build("gcn", data, seed=1).eval(), build("gcn", data).eval()
     features = Features(lambda: teacher(data.x, data.edge_index), teacher, 0.5, seed=0)
-    with features.watching(model):
-        model(data.x, data.edge_index)
     hidden = [net.convs[0](data.x, data.edge_index).relu() for net in (model, teacher)]
     assert len(data.x) < NODES
     expected = 0.5 * (1 - linear_cka(*hidden))
-    torch.testing.assert_close(features.loss(), expected, rtol=1e-4, atol=1e-6)
+    with features.watching(model):
+        model(data.x, data.edge_index)
+        found = features.loss()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(InputError, match="what the last conv is given"):
+        features.loss()  # nobody is watched
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
@@ -89,8 +92,8 @@ def test_what_is_not_the_whole_graph_is_refused():
     features = Features(lambda: model(data.x, data.edge_index), model, 1.0, seed=0)
     with features.watching(model):
         model(data.x[:9], torch.zeros(2, 0, dtype=torch.long))
-    with pytest.raises(InputError, match=r"whole graph in every step \(got 9 of 90 nodes\)"):
-        features.loss()
+        with pytest.raises(InputError, match=r"whole graph in every step \(got 9 of 90 nodes\)"):
+            features.loss()
 
 
 def test_a_model_without_convs_is_refused():
@@ -104,3 +107,19 @@ def test_one_conv_has_nothing_hidden_and_still_runs():
     model = GCN(data.num_features, 8, 1, 3)
     ticket = fastglt.find(model, data, teacher_features=1.0, weight_sparsity=0.3, **TINY)
     assert ticket.metrics["val_ticket"] >= 0
+
+
+def test_a_constant_representation_has_no_gradient():
+    x = torch.zeros(5, 3, requires_grad=True)
+    linear_cka(x, torch.randn(5, 3)).backward()
+    assert torch.equal(x.grad, torch.zeros(5, 3))
+
+
+@pytest.mark.parametrize("method", ["fastglt", "early-bird", "teddy"])
+def test_features_guide_the_search_too(method):
+    settings = {"method": method, "teacher_phases": "search", "teacher": "dense"}
+    plain, taught = (_find(teacher_features=weight, **settings) for weight in (0.0, 100.0))
+    assert any(
+        not torch.equal(keep, taught.weight_masks[name])
+        for name, keep in plain.weight_masks.items()
+    )

@@ -76,6 +76,7 @@ class Baseline:
             guides; ``None`` if that has seen more of the graph than the search may.
         teacher_epochs: Epochs that a teacher of its own was trained for.
         seconds: What it took, by stage.
+        notes: What someone should know of the teacher.
     """
 
     dense: Dense
@@ -83,6 +84,7 @@ class Baseline:
     reference: Teacher | None
     teacher_epochs: int
     seconds: Mapping[str, float]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ class Finder:
         self.views = self._views(whole)
         self.groups = EdgeGroups.of(self.views.search)
         self.notes = self._notes() + ignores_edges
+        self._teacher_notes: tuple[str, ...] = ()
         weights = prunable_weights(self.model, settings.include, settings.exclude)
         self.num_weights = sum(weight.numel() for weight in weights.values())
         if settings.weight_pattern != "none":
@@ -181,11 +184,13 @@ class Finder:
             dense = self._train_dense()
         with self._timed("teacher"):
             teacher, reference, teacher_epochs = self._guide(dense)
-        return Baseline(dense, teacher, reference, teacher_epochs, dict(self.seconds))
+        notes = self._teacher_notes
+        return Baseline(dense, teacher, reference, teacher_epochs, dict(self.seconds), notes)
 
     def masks(self, baseline: Baseline) -> SearchResult:
         """Search; nothing is retrained."""
         self.seconds |= baseline.seconds
+        self.notes = [*self.notes, *baseline.notes]
         teacher = baseline.teacher
         with self._timed("search"):
             objective = self._objective(teacher, "search")
@@ -356,7 +361,7 @@ class Finder:
         if share == 0:
             return False
         note = loss_by_propagation(teacher, self.task, self.views.search, share)
-        self.notes = [*self.notes, *([] if note is None else [note])]
+        self._teacher_notes = () if note is None else (note,)
         return note is None
 
     def _propagated(self, teacher: Teacher, spreads: bool) -> Teacher:
@@ -400,7 +405,8 @@ class Finder:
             None if reference is None else Objective(self.task, reference),
             lambda: copy.deepcopy(self.untrained),
         )
-        return get_method(self.settings.method).search(context)
+        with objective.watching(self.model):
+            return get_method(self.settings.method).search(context)
 
     def _channels(self) -> list[ChannelGroup]:
         """The model's hidden channels, by calls on a few nodes that the search sees."""

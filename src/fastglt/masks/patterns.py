@@ -128,7 +128,8 @@ class Grouped(Pattern):
         ranked = self._groups(score.detach().masked_fill(~pool, -math.inf), -math.inf)
         order = ranked.argsort(dim=-1, descending=True, stable=True)
         place = torch.empty_like(order)
-        place.scatter_(-1, order, torch.arange(self.size, device=score.device).expand_as(order))
+        numbers = torch.arange(order.size(-1), device=score.device)
+        place.scatter_(-1, order, numbers.expand_as(order))
         full = torch.zeros_like(pool) if taken is None else taken
         room = self.most - self._groups(full, False).sum(dim=-1, keepdim=True)
         rows, columns = _matrix(score.shape)
@@ -138,8 +139,9 @@ class Grouped(Pattern):
     def _groups(self, values: Tensor, padding: float | bool) -> Tensor:
         """``[rows, num_groups, size]``."""
         rows, columns = _matrix(values.shape)
-        padded = F.pad(values.reshape(rows, columns), (0, -columns % self.size), value=padding)
-        return padded.view(rows, -1, self.size)
+        size = min(self.size, max(columns, 1))
+        padded = F.pad(values.reshape(rows, columns), (0, -columns % size), value=padding)
+        return padded.view(rows, -1, size)
 
 
 @dataclass(frozen=True)

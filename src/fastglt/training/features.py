@@ -41,7 +41,7 @@ class Features:
         self._rows: Tensor | None = None
         with torch.no_grad(), self.watching(model):
             teacher()
-        hidden = self._hidden()
+            hidden = self._hidden()
         rows = torch.randperm(len(hidden), generator=torch.Generator().manual_seed(seed))
         self._num_nodes = len(hidden)
         self._rows = rows[:NODES].to(hidden.device)
@@ -59,6 +59,7 @@ class Features:
         try:
             yield
         finally:
+            self._last = None
             for handle in handles:
                 handle.remove()
 
@@ -96,10 +97,9 @@ def linear_cka(first: Tensor, second: Tensor) -> Tensor:
     first, second = first - first.mean(dim=0), second - second.mean(dim=0)
     shared = (second.T @ first).square().sum()
     # Products with the smaller side have the same norm; a constant representation is like none.
-    scale = _gram_norm(first) * _gram_norm(second)
-    return shared / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+    return shared / (_gram_norm(first) * _gram_norm(second))
 
 
 def _gram_norm(x: Tensor) -> Tensor:
     gram = x.T @ x if x.size(0) > x.size(1) else x @ x.T
-    return gram.square().sum().sqrt()
+    return gram.square().sum().clamp_min(torch.finfo(gram.dtype).tiny).sqrt()
