@@ -182,6 +182,6 @@ def test_a_task_with_splits_of_its_own_is_taught_by_default():
 def test_a_goal_passes_on_what_is_to_be_known_of_the_teacher():
     data = graph(homophily=0.05, feature_noise=0.2)
     ticket = fastglt.find(
-        build("gcn", data), data, max_drop=90.0, axis="weights", **TINY | {"dense_epochs": 100}
+        build("gcn", data), data, max_drop=100.0, axis="weights", **TINY | {"dense_epochs": 100}
     )
     assert any("teacher_propagation was left out" in note for note in ticket.metrics["notes"])

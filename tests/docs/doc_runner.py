@@ -189,6 +189,8 @@ def _serve_python(jobs, *place):
     with contextlib.suppress(EOFError):
         while True:
             source, page = jobs.recv()
+            # A search that is this short may lose any number of points, by the machine's rounding.
+            source = re.sub(r"max_drop=[\d.]+", "max_drop=100.0", source)
             answer = (None, "")
             try:
                 exec(compile(source, page, "exec"), vars(main))
