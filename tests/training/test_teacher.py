@@ -139,7 +139,7 @@ def _entropy(probability):
 def test_propagated_predictions_are_averages_as_sure_as_those_given():
     data, logits = graph(), 3 * _logits(0)
     averages = propagate(logits.softmax(dim=1), data.edge_index, 0.8)
-    found = propagated(TASK, logits, data, 0.8)
+    found = propagated(Teacher(logits), TASK, data, 0.8).encoded
     assert _entropy(averages) > 1.5 * _entropy(logits.softmax(dim=1))
     assert _entropy(found.softmax(dim=1)) == pytest.approx(_entropy(logits.softmax(dim=1)))
     ratio = found / averages.log()
@@ -149,7 +149,7 @@ def test_propagated_predictions_are_averages_as_sure_as_those_given():
 def test_propagated_answers_to_several_questions_likewise():
     data, logits = graph(), 3 * _logits(0)
     averages = propagate(logits.sigmoid(), data.edge_index, 0.8)
-    found = propagated(MultiLabelNodeClassification(), logits, data, 0.8)
+    found = propagated(Teacher(logits), MultiLabelNodeClassification(), data, 0.8).encoded
     ratio = found / averages.logit()
     torch.testing.assert_close(ratio, ratio[:1, :1].expand_as(ratio))
     both = [torch.stack([p, 1 - p]).movedim(0, -1) for p in (found.sigmoid(), logits.sigmoid())]
@@ -160,22 +160,24 @@ def test_propagated_answers_to_several_questions_likewise():
 def test_certain_and_clueless_predictions_stay_finite(scale):
     data = graph()
     for task in (TASK, MultiLabelNodeClassification()):
-        assert bool(propagated(task, scale * _logits(0).float(), data, 0.8).isfinite().all())
+        teacher = Teacher(scale * _logits(0).float())
+        assert bool(propagated(teacher, task, data, 0.8).encoded.isfinite().all())
 
 
 def test_a_teacher_is_left_alone_where_neighbours_differ():
     alike, unlike = graph(homophily=0.95), graph(homophily=0.05)
     for data, helps in ((alike, True), (unlike, False)):
         teacher = Teacher(F.one_hot(data.y, 3).double())
-        told = loss_by_propagation(teacher, TASK, data, 0.95)
+        told = loss_by_propagation(teacher, propagated(teacher, TASK, data, 0.95), TASK, data)
         assert (told is None) == helps
     assert "from 1.0000 to 0." in told
 
 
 def test_what_is_no_prediction_of_nodes_is_not_averaged():
-    data, encoded = graph(), _logits(0)
-    assert propagated(LinkPrediction(), encoded, data, 0.8) is None
-    assert loss_by_propagation(Teacher(encoded), LinkPrediction(), data, 0.8) is None
+    data, teacher = graph(), Teacher(_logits(0))
+    assert propagated(teacher, LinkPrediction(), data, 0.8) is teacher
+    assert propagated(teacher, TASK, data, 0.0) is teacher
+    assert loss_by_propagation(teacher, teacher, LinkPrediction(), data) is None
 
 
 def test_the_share_of_labels_is_that_of_the_training_nodes():

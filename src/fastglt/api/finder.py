@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -66,25 +66,36 @@ CHANNEL_NODES = 128
 
 
 @dataclass(frozen=True)
+class Guide:
+    """Who guides search and retraining.
+
+    Attributes:
+        teacher: Whose predictions guide, if anyone's.
+        reference: The same before its predictions were propagated, or the dense model where nobody
+            guides; ``None`` if that has seen more of the graph than the search may.
+        epochs: Epochs that a teacher of its own was trained for.
+        notes: What someone should know of the teacher.
+    """
+
+    teacher: Teacher | None
+    reference: Teacher | None
+    epochs: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Baseline:
     """What a ticket is compared with and guided by.
 
     Attributes:
         dense: The dense model.
-        teacher: Whose predictions guide, if anyone's.
-        reference: The same before its predictions were propagated, or the dense model where nobody
-            guides; ``None`` if that has seen more of the graph than the search may.
-        teacher_epochs: Epochs that a teacher of its own was trained for.
+        guide: Who guides.
         seconds: What it took, by stage.
-        notes: What someone should know of the teacher.
     """
 
     dense: Dense
-    teacher: Teacher | None
-    reference: Teacher | None
-    teacher_epochs: int
+    guide: Guide
     seconds: Mapping[str, float]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,7 +176,6 @@ class Finder:
         self.views = self._views(whole)
         self.groups = EdgeGroups.of(self.views.search)
         self.notes = self._notes() + ignores_edges
-        self._teacher_notes: tuple[str, ...] = ()
         weights = prunable_weights(self.model, settings.include, settings.exclude)
         self.num_weights = sum(weight.numel() for weight in weights.values())
         if settings.weight_pattern != "none":
@@ -183,18 +193,17 @@ class Finder:
         with self._timed("dense"):
             dense = self._train_dense()
         with self._timed("teacher"):
-            teacher, reference, teacher_epochs = self._guide(dense)
-        notes = self._teacher_notes
-        return Baseline(dense, teacher, reference, teacher_epochs, dict(self.seconds), notes)
+            guide = self._guide(dense)
+        return Baseline(dense, guide, dict(self.seconds))
 
     def masks(self, baseline: Baseline) -> SearchResult:
         """Search; nothing is retrained."""
         self.seconds |= baseline.seconds
-        self.notes = [*self.notes, *baseline.notes]
-        teacher = baseline.teacher
+        self.notes = [*self.notes, *baseline.guide.notes]
+        teacher = baseline.guide.teacher
         with self._timed("search"):
             objective = self._objective(teacher, "search")
-            result = self._search(objective, baseline.reference)
+            result = self._search(objective, baseline.guide.reference)
             self._adopt(result)
             self.edge_rule = self._edge_rule(result, teacher)
         return result
@@ -205,7 +214,9 @@ class Finder:
         with self._timed("retrain"):
             keep = self.edge_keep(result)
             kept = kept_view(self.views.whole, keep)
-            retrained = self._retrain(self._objective(baseline.teacher, "retrain"), result, kept)
+            retrained = self._retrain(
+                self._objective(baseline.guide.teacher, "retrain"), result, kept
+            )
         return Pruned(baseline, result, keep, kept, retrained)
 
     def ticket(self, pruned: Pruned) -> Ticket:
@@ -213,7 +224,7 @@ class Finder:
         baseline, result, retrained = pruned.baseline, pruned.result, pruned.retrained
         epochs = {
             "dense": baseline.dense.epochs,
-            "teacher": baseline.teacher_epochs,
+            "teacher": baseline.guide.epochs,
             "search": result.epochs,
             "retrain": retrained.epochs,
         }
@@ -310,29 +321,38 @@ class Finder:
             callback=self.callback,
         )
 
-    def _guide(self, dense: Dense) -> tuple[Teacher | None, Teacher | None, int]:
-        """The teacher, the reference, and the epochs that a teacher of its own took.
+    def _guide(self, dense: Dense) -> Guide:
+        """Who guides.
 
         An inductive teacher is trained on what it may see: first without the holdout, which says
         for how long, then with it. Any other one is the dense model, unless one was given.
         """
-        settings = self.settings
+        nobody = self.settings.teacher == "none"
         if self.teacher is not None:
             given = given_teacher(self.teacher, self.task, self._visible, dense.encoded)
             teacher = self._as_teacher(*given)
-            return teacher, teacher, 0
+            return Guide(teacher, teacher)
         if not self.views.are_inductive:
             teacher = self._as_teacher(dense.model, dense.encoded)
-            if settings.teacher == "none":
-                return None, teacher, 0
-            return self._propagated(teacher, self._spreads(teacher)), teacher, 0
-        if settings.teacher == "none":
-            return None, None, 0
+            return Guide(None, teacher) if nobody else self._better(teacher)
+        if nobody:
+            return Guide(None, None)
         chosen = self._fit_teacher(self.views.search)
-        spreads = self._spreads(self._visible_teacher())
+        notes = self._better(self._visible_teacher()).notes
         last = self._fit_teacher(self.views.train, chosen.best_epoch)
         teacher = self._visible_teacher()
-        return self._propagated(teacher, spreads), teacher, chosen.epochs + last.epochs
+        better = teacher if notes else self._propagated(teacher)
+        return Guide(better, teacher, chosen.epochs + last.epochs, notes)
+
+    def _better(self, teacher: Teacher) -> Guide:
+        """A teacher that has not seen validation labels, propagated unless that is worse."""
+        after = self._propagated(teacher)
+        note = loss_by_propagation(teacher, after, self.task, self.views.search)
+        return Guide(after, teacher) if note is None else Guide(teacher, teacher, notes=(note,))
+
+    def _propagated(self, teacher: Teacher) -> Teacher:
+        share = self.settings.teacher_propagation
+        return propagated(teacher, self.task, self.views.search, share)
 
     def _fit_teacher(self, data: Data, epochs: int | None = None) -> Fit:
         """Train on ``data``, up to the best epoch on the holdout or for so many epochs."""
@@ -354,22 +374,6 @@ class Finder:
             None if model is None else model.eval(),
             settings.teacher_schedule,
         )
-
-    def _spreads(self, teacher: Teacher) -> bool:
-        """Whether a teacher that has not seen validation labels is to be propagated."""
-        share = self.settings.teacher_propagation
-        if share == 0:
-            return False
-        note = loss_by_propagation(teacher, self.task, self.views.search, share)
-        self._teacher_notes = () if note is None else (note,)
-        return note is None
-
-    def _propagated(self, teacher: Teacher, spreads: bool) -> Teacher:
-        share = self.settings.teacher_propagation if spreads else 0.0
-        if share == 0:
-            return teacher
-        encoded = propagated(self.task, teacher.encoded, self.views.search, share)
-        return teacher if encoded is None else replace(teacher, encoded=encoded)
 
     def _objective(self, teacher: Teacher | None, phase: str) -> Objective:
         """The loss of ``"search"`` or ``"retrain"``."""

@@ -17,7 +17,6 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from fastglt._csr import ignore_csr_warnings
 from fastglt.masks import counting_sort
 
 _NARROW = 32
@@ -150,10 +149,9 @@ class _Compressed:
 
     def matrix_of(self, values: Tensor) -> Tensor:
         """The matrix with ``values`` ``[num_edges]`` in the order of the rows."""
-        with ignore_csr_warnings():
-            return torch.sparse_csr_tensor(
-                self.row_starts, self.columns, values, self.shape, check_invariants=False
-            )
+        return torch.sparse_csr_tensor(
+            self.row_starts, self.columns, values, self.shape, check_invariants=False
+        )
 
 
 class _Permute(torch.autograd.Function):

@@ -182,7 +182,7 @@ class Blocks(Pattern):
         kept_size = torch.zeros_like(sizes).index_add_(0, block.view(-1), keep.view(-1).long())
         kept = kept_size > 0
         drop, grow = self._means(drop_score, block), self._means(grow_score, block)
-        # A block that was cut off ranks last, so that it stays the one that is.
+        # A block that was cut off ranks last, so that without new ones it stays the one that is.
         ranked = torch.where(kept & (kept_size < sizes), -math.inf, drop)
         stay, new = (part.nonzero().view(-1) for part in (kept, ~kept))
         stay = stay[ranked[stay].argsort(descending=True, stable=True)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from fastglt.allocation import cut_weights
 from fastglt.errors import UnknownNameError
 from fastglt.gating import prunable_weights
-from fastglt.masks import ChannelGroup, EdgeGroups, EdgeMask, WeightMask
+from fastglt.masks import ChannelGroup, EdgeGroups, EdgeMask, WeightMask, parse_pattern
 from fastglt.search import METHODS
 from fastglt.settings import Settings
 from fastglt.training.callback import Callback
@@ -117,6 +118,20 @@ def full_masks(context: SearchContext, model: nn.Module) -> tuple[EdgeMask, Weig
     settings = context.settings
     weights = prunable_weights(model, settings.include, settings.exclude)
     return EdgeMask.full(context.groups), WeightMask.full(weights)
+
+
+def cut_as_asked(weight_scores: Mapping[str, Tensor], settings: Settings) -> WeightMask:
+    """Keep the weights of the highest scores: sparsity, allocation and pattern of the settings.
+
+    Args:
+        weight_scores: Parameter name to scores of its shape, higher = keep.
+        settings: All settings.
+
+    Raises:
+        BudgetError: If a layer would keep no weight, or the pattern cannot hold the budget.
+    """
+    pattern = parse_pattern(settings.weight_pattern)
+    return cut_weights(weight_scores, settings.weight_sparsity, settings.allocation, pattern)[0]
 
 
 _METHODS: dict[str, type[SearchMethod]] = {}

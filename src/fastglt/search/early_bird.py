@@ -10,10 +10,16 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt import scores
-from fastglt.allocation import cut_weights
 from fastglt.gating import apply_weight_mask, prunable_weights, tied_names
-from fastglt.masks import EdgeMask, WeightMask, parse_pattern, select_top
-from fastglt.search.base import SearchContext, SearchMethod, SearchResult, full_masks, register
+from fastglt.masks import EdgeMask, WeightMask, select_top
+from fastglt.search.base import (
+    SearchContext,
+    SearchMethod,
+    SearchResult,
+    cut_as_asked,
+    full_masks,
+    register,
+)
 from fastglt.search.gates import edge_factors
 from fastglt.search.soft_masks import FLOOR
 from fastglt.search.swap import num_kept_groups
@@ -129,12 +135,7 @@ class _Run:
         if settings.weight_sparsity == 0:
             return
         magnitude = scores.magnitude(self._weights)
-        self.weight_mask, _ = cut_weights(
-            magnitude,
-            settings.weight_sparsity,
-            settings.allocation,
-            parse_pattern(settings.weight_pattern),
-        )
+        self.weight_mask = cut_as_asked(magnitude, settings)
         with torch.no_grad():
             for name, keep in self.weight_mask.items():
                 self._weights[name].masked_fill_(~keep, 0)

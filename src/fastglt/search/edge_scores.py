@@ -71,9 +71,10 @@ def _influence(graph: Graph) -> Tensor:
     context, reference = graph.context, graph.reference
     task, teacher = context.objective.task, None if reference is None else reference.teacher
     if teacher is None or context.objective.teacher is None:
-        context.model.eval()
-        kept = kept_view(context.data, context.groups.to_edges(graph.keep, True))
-        encoded = task.encode(context.model, context.data if graph.gate is None else kept)
+        data = context.data
+        if graph.gate is not None:
+            data = kept_view(data, context.groups.to_edges(graph.keep, True))
+        encoded = task.encode(context.model.eval(), data)
     else:
         encoded = teacher.encoded
     return scores.influence(task.profile(encoded), context.groups, graph.keep)

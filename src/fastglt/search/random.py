@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 
 from fastglt import scores
-from fastglt.allocation import cut_weights
 from fastglt.gating import prunable_weights
-from fastglt.masks import EdgeMask, parse_pattern, select_top
-from fastglt.search.base import SearchContext, SearchMethod, SearchResult, register
+from fastglt.masks import EdgeMask, select_top
+from fastglt.search.base import SearchContext, SearchMethod, SearchResult, cut_as_asked, register
 from fastglt.search.swap import num_kept_groups
 from fastglt.training.loop import clone_state
 
@@ -28,12 +27,7 @@ class RandomSearch(SearchMethod):
         weight_scores = scores.uniform_noise(
             prunable_weights(context.model, settings.include, settings.exclude), context.generator
         )
-        weight_mask, _ = cut_weights(
-            weight_scores,
-            settings.weight_sparsity,
-            settings.allocation,
-            parse_pattern(settings.weight_pattern),
-        )
+        weight_mask = cut_as_asked(weight_scores, settings)
         edge_score = torch.rand(groups.num_groups, generator=context.generator)
         keep = select_top(edge_score, num_kept_groups(groups, settings.edge_sparsity))
         edge_mask = EdgeMask(groups, keep.to(groups.index.device))

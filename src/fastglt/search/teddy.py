@@ -9,10 +9,16 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from fastglt import scores
-from fastglt.allocation import cut_weights
 from fastglt.gating import prunable_weights
-from fastglt.masks import EdgeMask, WeightMask, parse_pattern, select_top
-from fastglt.search.base import SearchContext, SearchMethod, SearchResult, full_masks, register
+from fastglt.masks import EdgeMask, WeightMask, select_top
+from fastglt.search.base import (
+    SearchContext,
+    SearchMethod,
+    SearchResult,
+    cut_as_asked,
+    full_masks,
+    register,
+)
 from fastglt.search.swap import num_kept_groups
 from fastglt.settings import Settings
 from fastglt.training.dropout import fast_dropout
@@ -96,12 +102,7 @@ class Teddy(SearchMethod):
 @torch.no_grad()
 def _project(weights: Mapping[str, Tensor], settings: Settings) -> WeightMask:
     """Set all but the largest weights to 0."""
-    mask, _ = cut_weights(
-        scores.magnitude(weights),
-        settings.weight_sparsity,
-        settings.allocation,
-        parse_pattern(settings.weight_pattern),
-    )
+    mask = cut_as_asked(scores.magnitude(weights), settings)
     for name, keep in mask.items():
         weights[name].masked_fill_(~keep, 0)
     return mask

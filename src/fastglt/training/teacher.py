@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
+from fastglt._csr import ignore_csr_warnings
 from fastglt.gating import Adjacency
 from fastglt.training.features import Features
 from fastglt.training.task import Task
@@ -106,30 +107,31 @@ def propagate(values: Tensor, edge_index: Tensor, share: float) -> Tensor:
     adjacency = Adjacency(edges, num_nodes, num_nodes)
     start = torch.cat([values, values.new_ones(num_nodes, 1)], dim=1)
     result = start
-    for _ in range(HOPS):
-        result = adjacency.matmul(weight, result).mul_(share).add_(start, alpha=1 - share)
+    with ignore_csr_warnings():
+        for _ in range(HOPS):
+            result = adjacency.matmul(weight, result).mul_(share).add_(start, alpha=1 - share)
     return result[:, :-1] / result[:, -1:]
 
 
-def propagated(task: Task, encoded: Tensor, data: Data, share: float) -> Tensor | None:
-    """What stands for predictions of nodes that are averaged over their surroundings.
+def propagated(teacher: Teacher, task: Task, data: Data, share: float) -> Teacher:
+    """A teacher whose predictions of nodes are averaged over their surroundings.
 
     Neighbours tend to share a label, so the average is right more often than a prediction alone.
 
     Args:
+        teacher: The teacher; it is returned where the task cannot average, or nothing is shared.
         task: What is predicted.
-        encoded: What a teacher encodes of the graph.
-        data: The graph.
+        data: The graph that the teacher may see.
         share: What is taken from neighbours, in ``[0, 1)``.
-
-    Returns:
-        A tensor like ``encoded``; ``None`` where the task cannot average.
     """
+    if share == 0:
+        return teacher
     edge_index = data.edge_index
-    return task.averaged(encoded, lambda rows: propagate(rows, edge_index, share))
+    encoded = task.averaged(teacher.encoded, lambda rows: propagate(rows, edge_index, share))
+    return teacher if encoded is None else replace(teacher, encoded=encoded)
 
 
-def loss_by_propagation(teacher: Teacher, task: Task, data: Data, share: float) -> str | None:
+def loss_by_propagation(before: Teacher, after: Teacher, task: Task, data: Data) -> str | None:
     """Why a teacher is better left as it is, if it is.
 
     That is where neighbours rarely share a label, or a model knows all that they could tell, so
@@ -137,25 +139,24 @@ def loss_by_propagation(teacher: Teacher, task: Task, data: Data, share: float) 
     as many nodes. Some fall there has to be: the model's epoch was chosen by this metric.
 
     Args:
-        teacher: The teacher, which has not seen the labels of the validation nodes.
+        before: The teacher, which has not seen the labels of the validation nodes.
+        after: What :func:`propagated` made of it.
         task: What is predicted.
         data: The graph that the teacher may see.
-        share: As in :func:`propagated`.
     """
-    encoded = propagated(task, teacher.encoded, data, share)
-    if encoded is None:
+    if after is before:
         return None
-    model = nn.Identity() if teacher.model is None else teacher.model
-    before, after = (
-        task.metric(task.target(model, given, data), data, "val")
-        for given in (teacher.encoded, encoded)
+    model = nn.Identity() if before.model is None else before.model
+    was, becomes = (
+        task.metric(task.target(model, teacher.encoded, data), data, "val")
+        for teacher in (before, after)
     )
     mask = data.get("val_mask")
     count = 0 if mask is None else int(mask.sum())
-    error = math.sqrt(max(before * (1 - before), 0.0) / count) if count else 0.0
-    if after >= before - error / 2:
+    error = math.sqrt(max(was * (1 - was), 0.0) / count) if count else 0.0
+    if becomes >= was - error / 2:
         return None
     return (
-        f"teacher_propagation was left out: on validation it takes the teacher from {before:.4f} "
-        f"to {after:.4f}"
+        f"teacher_propagation was left out: on validation it takes the teacher from {was:.4f} "
+        f"to {becomes:.4f}"
     )
