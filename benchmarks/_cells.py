@@ -49,7 +49,8 @@ def run_missing(
     torch.set_num_threads(args.threads)
     for key in pending(keys, args.out, args.shard):
         result = compute(key)
-        append_cell(args.out, {"key": key, "result": result, "provenance": run_provenance()})
+        provenance = run_provenance(torch.device(vars(args).get("device", "cpu")))
+        append_cell(args.out, {"key": key, "result": result, "provenance": provenance})
         print(line(key, result), flush=True)
 
 

@@ -77,14 +77,15 @@ def all_keys(args: argparse.Namespace) -> list[Key]:
     ]
 
 
-def run_cell(key: Key, root: str | None) -> Result:
+def run_cell(key: Key, root: str | None, device: str = "cpu") -> Result:
     """One search, judged on nodes that are in no split where there are such."""
     dataset = datasets.load(key["dataset"], root=root, split_seed=key["seed"])
-    data, spare = _with_spare_nodes(dataset.data)
+    data, spare = _with_spare_nodes(dataset.data.to(device))
     with seeded(key["seed"]):
         model = build_model(
             key["model"], data.num_features, dataset.num_classes, BackboneConfig(hidden=HIDDEN)
         )
+    model = model.to(device)
     edges, weights = key["budget"]
     settings = resolve_settings(
         {**key["settings"], "edge_sparsity": edges, "weight_sparsity": weights, "seed": key["seed"]}
@@ -113,7 +114,7 @@ def _with_spare_nodes(data: Data) -> tuple[Data, bool]:
 
 def run(args: argparse.Namespace) -> None:
     """Compute the missing cells."""
-    run_missing(args, all_keys(args), lambda key: run_cell(key, args.root), _line)
+    run_missing(args, all_keys(args), lambda key: run_cell(key, args.root, args.device), _line)
 
 
 def summary(args: argparse.Namespace) -> None:
@@ -196,6 +197,7 @@ def _line(key: Key, result: Result) -> str:
 def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
     top = study_parser(__doc__, "ablation.jsonl")
+    top.add_argument("--device", default="cpu", help="of torch; default: cpu")
     top.add_argument("--cells", type=names, default=list(CELLS), help="backbone:graph,...")
     top.add_argument(
         "--variants", type=names, default=list(VARIANTS), help="base,name=value,name=value+name=..."

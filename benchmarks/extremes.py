@@ -107,6 +107,7 @@ def run(args: argparse.Namespace) -> None:
                 *(() if rule is None else ("--edge-rule", rule)),
                 *(("--max-seeds", str(args.max_seeds)) if args.max_seeds else ()),
                 *(("--root", args.root) if args.root else ()),
+                *(("--device", args.device) if args.device else ()),
             )  # fmt: skip
 
 
@@ -183,6 +184,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--seeds", type=int, default=10)
     top.add_argument("--max-seeds", type=int, help="go on to so many where nothing is decided")
     top.add_argument("--root", help="data folder (default: $FASTGLT_DATA, cache, download)")
+    top.add_argument("--device", help="of torch; default: cpu")
     top.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
     return top
 

@@ -169,7 +169,7 @@ def run_job(job: Job) -> Cell:
         spec=dict(job.spec),
         split_seed=job.split_seed,
         history=ticket.history,
-        provenance=run_provenance(),
+        provenance=run_provenance(dataset.data.edge_index.device),
         **summary.result(ticket),
         **figures,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from fastglt.errors import InputError, TicketFileError, UnknownNameError
 from fastglt.models import is_own_model, model_file, resolve_config
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from fastglt.data import LoadedDataset
@@ -86,14 +88,14 @@ def check_method(name: str) -> None:
 
 
 def load_dataset(options: DataOptions, record: DatasetRecord | None = None) -> LoadedDataset:
-    """Load the graph of the options; a record of it has its transforms replayed.
+    """Load the graph of the options to their device; a record has its transforms replayed.
 
     Args:
         options: Name and place, as :func:`check_source` lets them through.
         record: What a ticket says about the same graph.
 
     Raises:
-        InputError: If the file or the split cannot be used.
+        InputError: If the file, the split or the device cannot be used.
         DatasetNotFoundError: If no place has it.
         TicketFileError: If the record cannot be replayed.
     """
@@ -101,12 +103,14 @@ def load_dataset(options: DataOptions, record: DatasetRecord | None = None) -> L
         import torch_geometric.data
         import torch_geometric.nn  # noqa: F401  (the slow part, under the notice)
 
+    device = _device(options.device)
     try:
-        return _load(options, None if record is None else record.transforms)
+        dataset = _load(options, None if record is None else record.transforms)
     except TypeError as error:  # wrong or missing arguments, in a file of somebody else
         if record is None:
             raise
         raise TicketFileError(f"the ticket's transforms cannot be replayed: {error}") from error
+    return replace(dataset, data=dataset.data.to(device))
 
 
 def choose_task(
@@ -170,7 +174,7 @@ def build_model(options: ModelOptions, dataset: LoadedDataset, task: Task, seed:
     from fastglt.training.seeding import seeded
 
     with seeded(seed):
-        return _build(options, dataset, task)
+        return _build(options, dataset, task).to(dataset.data.edge_index.device)
 
 
 def narrow_model(
@@ -243,6 +247,18 @@ def use_threads(options: ResultOptions) -> None:
         import torch
 
         torch.set_num_threads(options.threads)
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device must be one that torch can use here: {reason}") from error
+    return device
 
 
 def _load(options: DataOptions, transforms: list[dict[str, object]] | None) -> LoadedDataset:

@@ -67,6 +67,10 @@ class DataOptions(RootOptions):
         description="split to draw instead of the usual one: nodes of each class (20,30) or "
         "shares (0.6,0.2)",
     )
+    device: str = Field(
+        default="cpu",
+        description="where to compute, by torch's name: cpu, cuda, cuda:1, mps; default: cpu",
+    )
 
 
 class TaskOptions(_Options):

@@ -7,15 +7,21 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastglt.ticket.provenance import library_versions
+
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def run_provenance() -> dict[str, Any]:
+def run_provenance(device: torch.device | None = None) -> dict[str, Any]:
     """Versions, threads, processor, huge pages, and the commit of a checkout that is run from.
+
+    Args:
+        device: Where it was computed; the CPU if not given.
 
     Returns:
         dict[str, Any]: JSON-able; ``commit`` is ``None`` outside a checkout, and has a mark where
@@ -23,8 +29,11 @@ def run_provenance() -> dict[str, Any]:
     """
     huge = os.environ.get("THP_MEM_ALLOC_ENABLE", "0") == "1"
     return {
-        "commit": commit(), "processor": processor(), "huge_pages": huge, **library_versions()
-    }  # fmt: skip
+        "commit": commit(),
+        "processor": processor(),
+        "huge_pages": huge,
+        **library_versions(device),
+    }
 
 
 @functools.cache

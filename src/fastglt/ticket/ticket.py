@@ -57,7 +57,7 @@ class Ticket(TicketContent):  # noqa: D101
         ticket = cls(
             graph=graph_fingerprint(graph.edge_index, graph.num_nodes, graph.x),
             model=model_fingerprint(uncompiled(model)),
-            provenance=library_versions(),
+            provenance=library_versions(graph.edge_index.device),
             **content | tensors,
         )
         if "edge_list" not in content and ticket.needs_edge_list:
