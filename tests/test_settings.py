@@ -147,6 +147,18 @@ def test_weight_decay_falls_with_the_share_of_weights_kept(power, expected):
     assert settings.weight_decay_at(1.0) == 1e-3
 
 
+@pytest.mark.parametrize(
+    ("density", "labelled", "power", "expected"),
+    [
+        (1.0, 0.1, 1.0, 1e-4), (0.02, 0.1, 1.0, 2e-5), (0.5, 0.1, 1.0, 1e-4),
+        (1.0, 0.01, 0.5, 1e-4), (1.0, 0.1, 0.0, 1e-3), (1.0, 1.0, 1.0, 1e-3),
+    ],
+)  # fmt: skip
+def test_weight_decay_is_the_lower_of_two(density, labelled, power, expected):
+    settings = resolve_settings({"weight_decay": 1e-3, "decay_power": 1, "teacher_decay": power})
+    assert settings.weight_decay_at(density, labelled) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(("power", "expected"), [(0.0, 1.0), (0.5, 0.1), (1.0, 0.01)])
 def test_dropout_falls_with_the_share_of_weights_kept(power, expected):
     settings = resolve_settings({"dropout_power": power})

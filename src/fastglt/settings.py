@@ -202,6 +202,13 @@ class Settings(DenoiseConfig):
         description="share of the dense model's predictions for a node that is taken from its "
         "neighbours', by personalised PageRank, unless that is worse on validation",
     )
+    teacher_decay: float = Field(
+        default=1.0,
+        ge=0,
+        description="under a teacher the weight decay is multiplied by the share of nodes that "
+        "have a label to train on to this power, where that is less than what is left of it by "
+        "decay_power: where every node has a target, less has to be held back",
+    )
     teacher_temperature: float = Field(
         default=1.0, gt=0, description="softmax temperature of the distillation term"
     )
@@ -294,9 +301,16 @@ class Settings(DenoiseConfig):
         description="compute with features and graph as sparse matrices where proven equal",
     )
 
-    def weight_decay_at(self, density: float) -> float:
-        """Weight decay of a model that keeps that share of the prunable weights."""
-        return self.weight_decay * math.pow(density, self.decay_power)
+    def weight_decay_at(self, density: float, labelled: float = 1.0) -> float:
+        """Weight decay of a model that keeps that share of the prunable weights.
+
+        Args:
+            density: The share.
+            labelled: Share of the nodes that have a label to train on, where a teacher speaks of
+                the others.
+        """
+        by_labels = math.pow(labelled, self.teacher_decay)
+        return self.weight_decay * min(math.pow(density, self.decay_power), by_labels)
 
     def lr_at(self, density: float) -> float:
         """Learning rate of such a model."""
@@ -350,6 +364,7 @@ NEUTRAL: dict[str, Any] = {
     "recalibrate": False,
     "teacher_phases": "both",
     "teacher_propagation": 0.0,
+    "teacher_decay": 0.0,
     "teacher_features": 0.0,
     "teacher_schedule": "constant",
 }

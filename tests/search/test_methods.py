@@ -143,6 +143,18 @@ def test_weight_decay_falls_after_the_cut(power):
     assert (expected < 0.1) == (power > 0)
 
 
+def test_weight_decay_is_lower_under_a_teacher():
+    context = _context(weight_decay=0.1, decay_power=0.0, teacher_decay=0.5)
+    guided = replace(context, labelled=0.04)
+    assert cut(guided, steps=4).optimizer.param_groups[0]["weight_decay"] == pytest.approx(0.02)
+    for method in ("early-bird", "ugs", "teddy"):
+        plain, lower = (
+            get_method(method).search(replace(start, model=build("gcn", start.data)))
+            for start in (context, guided)
+        )
+        assert not states_equal(plain.state, lower.state)
+
+
 def test_the_learning_rate_changes_with_the_cut_also_that_of_gates():
     context = _context(lr=0.01, weight_sparsity=0.75, lr_power=0.5, edge_score="trained-gate")
     run = cut(context, steps=4)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GCN
+from torch_geometric.nn import GCN, GCNConv
 
 import fastglt
 from fastglt.errors import InputError
@@ -53,6 +53,23 @@ def test_the_input_of_the_last_conv_is_compared():
     with pytest.raises(InputError, match="what the last conv is given"):
         features.loss()  # nobody is watched
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_convs_that_are_called_by_name_are_watched_too():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = GCNConv(4, 3)
+
+        def forward(self, x, edge_index):
+            return self.conv(x=x, edge_index=edge_index)
+
+    data, model = graph(), Named()
+    x = data.x[:, :4]
+    features = Features(lambda: model(x, data.edge_index), model, 1.0, seed=0)
+    with features.watching(model):
+        model(x, data.edge_index)
+        assert float(features.loss()) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))

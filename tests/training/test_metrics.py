@@ -75,6 +75,8 @@ def test_mean_area_equals_that_of_ogb():
 def test_without_two_classes_there_is_no_area():
     with pytest.raises(InputError, match="both positives and negatives"):
         metrics.mean_roc_auc(torch.randn(4, 2), torch.ones(4, 2))
+    with pytest.raises(InputError, match=r"got 3 and 0"):
+        metrics.roc_auc(torch.randn(3), torch.randn(0))
 
 
 @pytest.mark.parametrize(

@@ -381,6 +381,10 @@ class Finder:
             return Objective(self.task)
         return Objective(self.task, teacher, self._features(teacher))
 
+    def _labelled(self, objective: Objective) -> float:
+        """Share of what is trained on that has a label, where a teacher speaks of the rest."""
+        return 1.0 if objective.teacher is None else self.task.labelled_share(self.views.train)
+
     def _features(self, teacher: Teacher) -> Features | None:
         weight, model = self.settings.teacher_features, teacher.model
         if weight == 0 or model is None:
@@ -408,6 +412,7 @@ class Finder:
             self._channels,
             None if reference is None else Objective(self.task, reference),
             lambda: copy.deepcopy(self.untrained),
+            self._labelled(objective),
         )
         with objective.watching(self.model):
             return get_method(self.settings.method).search(context)
@@ -450,7 +455,7 @@ class Finder:
             FitConfig(
                 settings.retrain_epochs,
                 settings.lr_at(density),
-                settings.weight_decay_at(density),
+                settings.weight_decay_at(density, self._labelled(objective)),
                 settings.patience,
                 settings.dropout_factor_at(density),
             ),

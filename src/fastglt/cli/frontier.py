@@ -36,7 +36,13 @@ def run(given: Mapping[str, Any]) -> None:
     _check_budgets(values)
     inputs = StudyInputs.of(values)
     method = str(values.get("method", "fastglt"))
-    choices([method], inputs.settings)  # refuses what cannot be used
+    (choice, *_) = choices([method], inputs.settings)  # refuses what cannot be used
+    if ":" in choice.settings.weight_pattern and options.axis != "edges":
+        raise InputError(
+            "a frontier starts from low sparsities, which weight_pattern="
+            f"{choice.settings.weight_pattern!r} has no room for; compare chosen weight "
+            "sparsities instead"
+        )
     axes = METHODS[method.partition(":")[0]].axes
     if options.axis not in axes:
         able = f"choose --axis {' or '.join(axes)}" if axes else "choose another method"

@@ -71,11 +71,12 @@ METHODS: dict[str, MethodEntry] = {
             "teacher": "dense",
             "teacher_weight": 1 / 11,
             "teacher_propagation": 0.0,
+            "teacher_decay": 0.0,
             "allocation": "global",
         },
     ),
 }
 """Every method by the name that people type."""
-METHOD_VERSION = 7
+METHOD_VERSION = 8
 """Raised whenever a method or a default changes what comes out of the same given settings, so that
 stored results are not taken for those of the present code."""

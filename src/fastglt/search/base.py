@@ -51,6 +51,8 @@ class SearchContext:
             where none guides; ``None`` where that has seen more of the graph than the search may.
         another: Makes a copy of the model that was never trained, since some convs (SuperGATConv)
             cannot be copied afterwards.
+        labelled: Share of the nodes that have a label to train on, where a teacher speaks of the
+            others; 1 where none guides.
     """
 
     model: nn.Module
@@ -65,6 +67,11 @@ class SearchContext:
     channels: Callable[[], Collection[ChannelGroup]] = tuple
     reference: Objective | None = None
     another: Callable[[], nn.Module] | None = None
+    labelled: float = 1.0
+
+    def weight_decay(self, density: float = 1.0) -> float:
+        """Weight decay of a model that keeps that share of the prunable weights."""
+        return self.settings.weight_decay_at(density, self.labelled)
 
     def another_model(self) -> nn.Module:
         """A copy of the model with the weights that it has now, which may be trained already."""

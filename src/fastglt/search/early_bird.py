@@ -93,7 +93,7 @@ class _Run:
         self._context = context
         self.edge_mask, self.weight_mask = full_masks(context, context.model)
         self._weights = prunable_weights(context.model, settings.include, settings.exclude)
-        self._optimizer = make_optimizer(context.model, settings.lr, settings.weight_decay)
+        self._optimizer = make_optimizer(context.model, settings.lr, context.weight_decay())
         self._gate: nn.Parameter | None = None
         self._data = context.data
         if settings.edge_sparsity > 0 and groups.num_groups > 0:

@@ -89,7 +89,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
     gate = _new_gate(context)
     gates = () if gate is None else (gate,)
     data = context.data if gate is None else with_edge_places(context.data)
-    optimizer = make_optimizer(context.model, settings.lr, settings.weight_decay, gates)
+    optimizer = make_optimizer(context.model, settings.lr, context.weight_decay(), gates)
     full = EdgeMask.full(context.groups)
     epochs = 0 if context.pretrained else settings.pretrain_epochs
     if epochs:
@@ -133,7 +133,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
     density = 1 - settings.weight_sparsity
     for group in optimizer.param_groups:
         group["lr"] = settings.lr_at(density)
-    optimizer.param_groups[0]["weight_decay"] = settings.weight_decay_at(density)
+    optimizer.param_groups[0]["weight_decay"] = context.weight_decay(density)
     if settings.edge_sparsity > 0 and ADJACENCY in data:
         data[ADJACENCY].forget()  # from here on the kept graph is trained on
     return SearchRun(context, optimizer, gate, denoiser, reference, edge_score, notes)

@@ -95,7 +95,7 @@ class SoftMasks:
         self._gate = self._soft(edge_mask.keep, torch.float32) if has_gate else None
         self._multiply()
         self._optimizer = torch.optim.Adam(
-            self._trained(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+            self._trained(), lr=settings.lr, weight_decay=context.weight_decay(), fused=True
         )
         data = context.data if self._gate is None else with_edge_places(context.data)
         self._data = kept_view(data, edge_mask.edges)

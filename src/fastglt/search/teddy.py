@@ -74,7 +74,7 @@ class Teddy(SearchMethod):
         if settings.weight_sparsity == 0:
             return full, clone_state(model), 0
         weights = prunable_weights(model, settings.include, settings.exclude)
-        optimizer = make_optimizer(model, settings.lr, settings.weight_decay)
+        optimizer = make_optimizer(model, settings.lr, context.weight_decay())
         val = focused(kept, task, "val")
         best = (-float("inf"), 0, full, clone_state(model))
         epoch = 0

@@ -128,7 +128,7 @@ class UGS(SearchMethod):
             return None, 0
         model.load_state_dict(apply_weight_mask(start, weight_mask, tied_names(model)))
         config = FitConfig(
-            settings.fixed_epochs, settings.lr, settings.weight_decay, settings.patience
+            settings.fixed_epochs, settings.lr, context.weight_decay(), settings.patience
         )
         kept = kept_view(context.data, edge_mask.edges)
         result = fit(

@@ -13,7 +13,7 @@ from fastglt.settings import DenoiseConfig, Settings
 
 GUIDANCE = (
     "teacher", "teacher_phases", "teacher_weight", "teacher_temperature", "teacher_propagation",
-    "teacher_features", "teacher_schedule",
+    "teacher_decay", "teacher_features", "teacher_schedule",
 )  # fmt: skip
 """Settings that say how a teacher is listened to."""
 

@@ -51,11 +51,11 @@ class Features:
     def watching(self, model: nn.Module) -> Iterator[None]:
         """Remember what the last conv is given, within the context."""
 
-        def remember(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-            self._last = inputs[0] if inputs else None
+        def remember(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            self._last = next(iter([*inputs, *named.values()]), None)
 
         convs = [module for module in model.modules() if isinstance(module, MessagePassing)]
-        handles = [conv.register_forward_pre_hook(remember) for conv in convs]
+        handles = [conv.register_forward_pre_hook(remember, with_kwargs=True) for conv in convs]
         try:
             yield
         finally:

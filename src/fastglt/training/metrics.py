@@ -34,7 +34,15 @@ def roc_auc(positive: Tensor, negative: Tensor) -> float:
     Args:
         positive: Scores of the positives ``[n]``.
         negative: Scores of the negatives ``[m]``.
+
+    Raises:
+        InputError: If there are no positives or no negatives.
     """
+    if not (positive.numel() and negative.numel()):
+        raise InputError(
+            "ROC-AUC needs both positives and negatives in every split (got "
+            f"{positive.numel()} and {negative.numel()})"
+        )
     pair = (positive.detach().cpu().double().numpy(), negative.detach().cpu().double().numpy())
     statistic = mannwhitneyu(*pair, method="asymptotic").statistic
     return float(statistic) / (positive.numel() * negative.numel())
