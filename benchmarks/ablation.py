@@ -17,6 +17,7 @@ import argparse
 import copy
 import itertools
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,7 +46,7 @@ BASE: dict[str, Any] = {}
 """What differs from the library's defaults in every cell."""
 VARIANTS = (
     "base", "method=one-shot", "method=random", "teacher=none", "teacher_propagation=0",
-    "teacher_propagation=0.9", "teacher_weight=0.7", "teacher_phases=search",
+    "teacher_propagation=0.9", "teacher_decay=0", "teacher_weight=0.7", "teacher_phases=search",
     "teacher_phases=retrain", "teacher_schedule=rising", "teacher_schedule=falling",
     "teacher_temperature=2", "teacher_features=0.5", "edge_score=influence",
     "edge_score=unit-gate", "edge_score=degree",
@@ -178,7 +179,7 @@ def _change(variant: str) -> dict[str, Any]:
     if variant == "base":
         return {}
     changes: dict[str, Any] = {}
-    for part in variant.split("+"):
+    for part in re.split(r"\+(?=\w+=)", variant):  # edge_score=divergence+degree is one
         name, text = part.split("=", 1)
         try:
             changes[name] = json.loads(text)
