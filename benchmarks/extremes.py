@@ -7,6 +7,7 @@ computed again, so this can be stopped and started at will::
     python benchmarks/extremes.py run --sections joint --cells gcn:cora --seeds 10 --workers 2
     python benchmarks/extremes.py summary
     python benchmarks/extremes.py versus
+    python benchmarks/extremes.py markdown --sections joint
 
 ``versus`` tells our tickets from one-shot cuts, random masks and the other controls, paired over
 seeds, cell by cell and over all cells of a section.
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from _cells import names
-from _compare import HEADER, fastglt, print_tables
+from _compare import HEADER, fastglt, markdown_rows, print_tables
 from fastglt.study.cells import Cell, read_cells
 from fastglt.study.statistics import interval
 from fastglt.study.summary import method_names
@@ -30,6 +31,7 @@ STUDY = Path(__file__).parent / "results" / "extremes"
 METHODS = "fastglt,one-shot,random,reinit,small-dense"
 EDGE_METHODS = "fastglt,one-shot,random"
 """Without pruned weights there is nothing to initialise anew and nothing to make narrower."""
+CONTROLS = ("one-shot", "random", "reinit", "small-dense", "dense + teacher")
 RULES = ("learned", "degree", "random")
 
 
@@ -118,6 +120,19 @@ def summary(args: argparse.Namespace) -> None:
         print_tables(folder)
 
 
+def markdown(args: argparse.Namespace) -> None:
+    """Print the rows of a page's tables."""
+    for section in args.sections:
+        chosen = list(_chosen(args, section))
+        rules = any(cells.rules for *_, cells in chosen)
+        names = (*(f"fastglt [edge rule {rule}]" for rule in RULES), *CONTROLS)
+        columns = names if rules else ("fastglt", *CONTROLS)
+        print(f"| cell | removed | seeds | {' | '.join(columns)} |\n|{'---|' * (3 + len(columns))}")
+        for folder, *_ in chosen:
+            for row in markdown_rows(folder, columns):
+                print(row)
+
+
 def versus(args: argparse.Namespace) -> None:
     """Print what our tickets are better by than each control, in points on test."""
     for section in args.sections:
@@ -176,7 +191,7 @@ def _chosen(
 def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
     top = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    top.add_argument("command", choices=["run", "summary", "versus"])
+    top.add_argument("command", choices=["run", "summary", "versus", "markdown"])
     top.add_argument("--study", type=Path, default=STUDY)
     top.add_argument("--sections", type=names, default=list(SECTIONS))
     top.add_argument("--cells", type=names, help="backbone:graph,...; default: all")
@@ -191,4 +206,5 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     arguments = parser().parse_args()
-    {"run": run, "summary": summary, "versus": versus}[arguments.command](arguments)
+    commands = {"run": run, "summary": summary, "versus": versus, "markdown": markdown}
+    commands[arguments.command](arguments)

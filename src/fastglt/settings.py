@@ -203,7 +203,7 @@ class Settings(DenoiseConfig):
         "neighbours', by personalised PageRank, unless that is worse on validation",
     )
     teacher_decay: float = Field(
-        default=1.0,
+        default=0.5,
         ge=0,
         description="under a teacher the weight decay is multiplied by the share of nodes that "
         "have a label to train on to this power, where that is less than what is left of it by "
