@@ -47,7 +47,8 @@ BASE: dict[str, Any] = {}
 VARIANTS = (
     "base", "method=one-shot", "method=random", "teacher=none", "teacher_propagation=0",
     "teacher_propagation=0.9", "teacher_decay=0", "teacher_decay=1", "teacher_weight=0.7",
-    "teacher_phases=search", "teacher_phases=retrain", "teacher_schedule=rising", "teacher_schedule=falling",
+    "teacher_phases=search", "teacher_phases=retrain",
+    "teacher_schedule=rising", "teacher_schedule=falling",
     "teacher_temperature=2", "teacher_features=0.5", "edge_score=influence",
     "edge_score=unit-gate", "edge_score=degree",
     "edge_score=similarity", "edge_score=divergence+degree", "edge_values=learned",
