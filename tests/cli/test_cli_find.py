@@ -290,3 +290,13 @@ def test_predictions_that_cannot_guide_are_refused(content, message, cli, tmp_pa
     outcome = cli("find", "--dataset=cora", *tiny_graph.QUICK, "--teacher-file=t.npy")
     assert outcome.code == 2
     assert message in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"), [("nonsense", "nonsense"), ("meta", "meta"), ("cuda:99", "")]
+)
+def test_a_device_that_cannot_be_used_is_refused(device, reason, cli):
+    outcome = cli("find", "--dataset=cora", "--edge-sparsity=0.3", f"--device={device}")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "device must be one that torch can use here" in outcome.err
+    assert reason in outcome.err

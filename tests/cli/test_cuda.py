@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_graph import QUICK
 
 from fastglt.api import find
 from fastglt.api.evidence import find_with_evidence
@@ -104,3 +105,10 @@ def test_evidence():
     found = find_with_evidence(model, data, NodeClassification(), settings)
     assert found.ticket.metrics["test_ticket"] > 0.5
     assert found.figures["analysis"]
+
+
+@CUDA
+def test_the_command_line_computes_there(cli, tmp_path):
+    arguments = ("--dataset=cora", "--device=cuda", *QUICK)
+    assert cli("find", *arguments, "--edge-sparsity=0.3", "--out=t.safetensors").code == 0
+    assert cli("eval", "t.safetensors", "--device=cuda").code == 0
