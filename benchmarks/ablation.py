@@ -120,7 +120,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def summary(args: argparse.Namespace) -> None:
-    """Print what each change changes, cell by cell and over all pairs of cell and seed, in points.
+    """Print what each change changes, in the chosen cells and over all pairs of cell and seed.
+
+    Figures are in points.
 
     The first row is what the base is better by than its dense model.
     """
@@ -129,7 +131,8 @@ def summary(args: argparse.Namespace) -> None:
         key, result = cell["key"], cell["result"]
         if key["version"] == METHOD_VERSION and key["settings"] == BASE | _change(key["variant"]):
             place = f"{key['model']}:{key['dataset']}"
-            gaps[key["variant"]][place][key["seed"]] = _gap(result)
+            if place in args.cells:
+                gaps[key["variant"]][place][key["seed"]] = _gap(result)
     base = gaps.pop("base", {})
     places = [place for place in CELLS if place in base]
     print(f"{'':58}" + "".join(f"{place:>14}" for place in places) + "  all")
