@@ -49,6 +49,8 @@ def markdown_rows(study: Path, methods: Sequence[str]) -> Iterator[str]:
     for table in finished(study):
         rows = {row.label: row for row in table.rows}
         seeds = sorted({len(rows[name].cells) for name in methods if name in rows})
+        if not seeds:
+            continue
         found = [_told(rows[name].versus_dense) if name in rows else "–" for name in methods]
         where = f"{table.model.upper()}, {table.title.removeprefix('Amazon ').split(' (')[0]}"
         removed = f"{100 * table.edge_sparsity:g} %, {100 * table.weight_sparsity:g} %"
@@ -57,7 +59,7 @@ def markdown_rows(study: Path, methods: Sequence[str]) -> Iterator[str]:
 
 
 def _told(comparison: Comparison | None) -> str:
-    if comparison is None:
+    if comparison is None or comparison.test.difference.num < 2:
         return "–"
     gap = comparison.test.difference
     mark = {Verdict.WINS: " ✓", Verdict.LOSES: " ✗"}.get(comparison.verdict, "")

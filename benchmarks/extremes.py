@@ -125,9 +125,10 @@ def markdown(args: argparse.Namespace) -> None:
     for section in args.sections:
         chosen = list(_chosen(args, section))
         rules = any(cells.rules for *_, cells in chosen)
-        names = (*(f"fastglt [edge rule {rule}]" for rule in RULES), *CONTROLS)
-        columns = names if rules else ("fastglt", *CONTROLS)
-        print(f"| cell | removed | seeds | {' | '.join(columns)} |\n|{'---|' * (3 + len(columns))}")
+        ours = [f"fastglt [edge rule {rule}]" for rule in RULES] if rules else ["fastglt"]
+        columns = (*ours, *CONTROLS)
+        print(f"\n{section}\n\n| cell | removed | seeds | {' | '.join(columns)} |")
+        print(f"|{'---|' * (3 + len(columns))}")
         for folder, *_ in chosen:
             for row in markdown_rows(folder, columns):
                 print(row)

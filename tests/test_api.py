@@ -630,14 +630,16 @@ def test_weight_decay_stays_where_no_weight_is_pruned():
     assert found[0]["val_ticket"] == found[1]["val_ticket"]
 
 
-@pytest.mark.parametrize("phases", ["both", "search", "retrain"])
-def test_weight_decay_is_lower_where_a_teacher_guides(phases):
+@pytest.mark.parametrize(
+    ("phases", "weight"), [("both", None), ("search", None), ("retrain", None), ("both", 0.0)]
+)
+def test_weight_decay_is_lower_where_a_teacher_guides(phases, weight):
     data = graph()
     states = [
         fastglt.find(
             build("gcn", data), data, **TINY, method="dense", weight_decay=0.5,
-            teacher_phases=phases, teacher_decay=power,
+            teacher_phases=phases, teacher_weight=weight, teacher_decay=power,
         ).trained_state
         for power in (0.0, 1.0)
     ]  # fmt: skip
-    assert states_equal(*states) == (phases == "search")
+    assert states_equal(*states) == (phases == "search" or weight == 0)

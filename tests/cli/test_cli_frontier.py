@@ -116,7 +116,9 @@ def test_a_run_that_fails_ends_the_search(frontier, made_up):
         (["--method=dense"], "prunes nothing on axis edges; choose another method"),
         (["--method=small-dense"], "choose --axis weights"),
         (["--method=dspar", "--axis=joint"], "choose --axis edges"),
-        (["--axis=weights", "--weight-pattern=2:4"], "starts from low sparsities"),
+        (["--weight-pattern=4x4"], "weight_pattern is for weights that are pruned"),
+        (["--method=dspar", "--axis=weights", "--weight-pattern=2:4"], "choose --axis edges"),
+        (["--axis=weights", "--weight-pattern=2:4"], "also tries low sparsities"),
     ],
 )
 def test_refused_before_anything_is_run(args, message, frontier, made_up, tmp_path):

@@ -62,7 +62,7 @@ def test_convs_that_are_called_by_name_are_watched_too():
             self.conv = GCNConv(4, 3)
 
         def forward(self, x, edge_index):
-            return self.conv(x=x, edge_index=edge_index)
+            return self.conv(edge_index=edge_index, x=x)
 
     data, model = graph(), Named()
     x = data.x[:, :4]

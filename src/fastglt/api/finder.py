@@ -383,7 +383,9 @@ class Finder:
 
     def _labelled(self, objective: Objective) -> float:
         """Share of what is trained on that has a label, where a teacher speaks of the rest."""
-        return 1.0 if objective.teacher is None else self.task.labelled_share(self.views.train)
+        teacher = objective.teacher
+        is_guided = teacher is not None and teacher.weight > 0
+        return self.task.labelled_share(self.views.train) if is_guided else 1.0
 
     def _features(self, teacher: Teacher) -> Features | None:
         weight, model = self.settings.teacher_features, teacher.model

@@ -37,16 +37,11 @@ def run(given: Mapping[str, Any]) -> None:
     inputs = StudyInputs.of(values)
     method = str(values.get("method", "fastglt"))
     (choice, *_) = choices([method], inputs.settings)  # refuses what cannot be used
-    if ":" in choice.settings.weight_pattern and options.axis != "edges":
-        raise InputError(
-            "a frontier starts from low sparsities, which weight_pattern="
-            f"{choice.settings.weight_pattern!r} has no room for; compare chosen weight "
-            "sparsities instead"
-        )
     axes = METHODS[method.partition(":")[0]].axes
     if options.axis not in axes:
         able = f"choose --axis {' or '.join(axes)}" if axes else "choose another method"
         raise InputError(f"method {method!r} prunes nothing on axis {options.axis}; {able}")
+    _check_pattern(choice.settings.weight_pattern, options)
     if options.first_seed + max(options.seeds, options.max_seeds) > SEARCH_SEED:
         raise InputError(
             f"first_seed must leave all seeds below {SEARCH_SEED}, from which on they are those of "
@@ -69,6 +64,20 @@ def run(given: Mapping[str, Any]) -> None:
     outcome.check()
     output.line()
     output.line(_sentence(method, found, outcome.tables))
+
+
+def _check_pattern(pattern: str, options: FrontierOptions) -> None:
+    if pattern == "none":
+        return
+    if options.axis == "edges":
+        raise InputError(
+            f"weight_pattern is for weights that are pruned (got {pattern!r} with axis edges)"
+        )
+    if ":" in pattern:
+        raise InputError(
+            f"a frontier also tries low sparsities, which weight_pattern={pattern!r} has no room "
+            "for; compare chosen weight sparsities instead"
+        )
 
 
 class _Validation:

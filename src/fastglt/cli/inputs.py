@@ -255,9 +255,11 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device must be one that torch can use here: {reason}") from error
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise InputError(
+            f"device must be one that torch can use here (got {name!r}): {reason}"
+        ) from error
     return device
 
 

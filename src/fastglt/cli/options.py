@@ -69,7 +69,7 @@ class DataOptions(RootOptions):
     )
     device: str = Field(
         default="cpu",
-        description="where to compute, by torch's name: cpu, cuda, cuda:1, mps; default: cpu",
+        description="where to compute, by torch's name for it: cpu, cuda, cuda:1",
     )
 
 
@@ -188,7 +188,9 @@ class StudyOptions(_Options):
         default=0.5, ge=0, description="largest loss that still counts as none, in points"
     )
     workers: int | None = Field(
-        default=None, ge=1, description="processes that share the threads; default: one a core"
+        default=None,
+        ge=1,
+        description="processes that share the threads, and a device; default: one a core"
     )
     threads: int | None = Field(
         default=None, ge=1, description="threads of all of them together; default: one a core"

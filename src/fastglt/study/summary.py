@@ -294,7 +294,7 @@ def _cost_ratio(cells: Sequence[Cell], ugs: Sequence[Cell]) -> float | None:
 
 def _circumstances(cell: Cell) -> tuple[Any, ...]:
     """What must be the same for seconds to be compared."""
-    known = (cell.provenance.get(name) for name in ("commit", "processor", "threads"))
+    known = (cell.provenance.get(name) for name in ("commit", "processor", "device", "threads"))
     return (*_pair(cell), *known)
 
 

@@ -30,7 +30,7 @@ class Features:
         seed: Decides which nodes are compared.
 
     Raises:
-        InputError: If the last conv is not given features of nodes.
+        InputError: If the last conv is not given features of nodes, first or as ``x``.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Features:
         """Remember what the last conv is given, within the context."""
 
         def remember(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            self._last = next(iter([*inputs, *named.values()]), None)
+            self._last = inputs[0] if inputs else named.get("x")
 
         convs = [module for module in model.modules() if isinstance(module, MessagePassing)]
         handles = [conv.register_forward_pre_hook(remember, with_kwargs=True) for conv in convs]
@@ -82,7 +82,7 @@ class Features:
         if not isinstance(hidden, Tensor) or hidden.layout != torch.strided or hidden.dim() != 2:
             raise InputError(
                 "teacher_features compares what the last conv is given, which must be a dense "
-                f"tensor of one row a node (got {type(hidden).__name__})"
+                f"tensor of one row a node, first or named x (got {type(hidden).__name__})"
             )
         return hidden
 

@@ -40,7 +40,7 @@ def roc_auc(positive: Tensor, negative: Tensor) -> float:
     """
     if not (positive.numel() and negative.numel()):
         raise InputError(
-            "ROC-AUC needs both positives and negatives in every split (got "
+            "ROC-AUC needs both positives and negatives among what it is taken of (got "
             f"{positive.numel()} and {negative.numel()})"
         )
     pair = (positive.detach().cpu().double().numpy(), negative.detach().cpu().double().numpy())
