@@ -190,7 +190,7 @@ class StudyOptions(_Options):
     workers: int | None = Field(
         default=None,
         ge=1,
-        description="processes that share the threads, and a device; default: one a core"
+        description="processes that share the threads, and a device; default: one a core",
     )
     threads: int | None = Field(
         default=None, ge=1, description="threads of all of them together; default: one a core"
