@@ -28,10 +28,10 @@ from fastglt.study.statistics import interval
 from fastglt.study.summary import method_names
 
 STUDY = Path(__file__).parent / "results" / "extremes"
-METHODS = "fastglt,one-shot,random,reinit,small-dense"
+CONTROLS = ("one-shot", "random", "reinit", "small-dense", "dense + teacher")
+METHODS = ",".join(("fastglt", *CONTROLS[:-1]))  # compare adds dense + teacher itself
 EDGE_METHODS = "fastglt,one-shot,random"
 """Without pruned weights there is nothing to initialise anew and nothing to make narrower."""
-CONTROLS = ("one-shot", "random", "reinit", "small-dense", "dense + teacher")
 RULES = ("learned", "degree", "random")
 
 
