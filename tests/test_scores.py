@@ -11,6 +11,7 @@ from scipy.stats import chisquare, rankdata
 from fastglt import scores
 from fastglt.masks import ChannelGroup, EdgeGroups
 from fastglt.scores import (
+    agreement,
     degree_product,
     degree_surroundings,
     influence,
@@ -128,6 +129,30 @@ def test_influence_of_many_edges_is_computed_in_chunks_without_changing_it(monke
     degree = groups.degrees(keep) + 1.0
     gap = (probability[source] - probability[target]).abs().sum(dim=1)
     torch.testing.assert_close(whole, gap / (degree[source] * degree[target]).sqrt())
+
+
+def test_agreement_marks_edges_within_a_class_where_classes_cluster():
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.arange(60) % 3
+    edge_index = torch.randint(60, (2, 400), generator=generator)
+    same = classes[edge_index[0]] == classes[edge_index[1]]
+    for within, marked in ((same, True), (~same, False)):
+        # Nine edges in ten of one kind: most within a class, or most between classes.
+        few, many = edge_index[:, ~within][:, :10], edge_index[:, within][:, :90]
+        groups = EdgeGroups.from_edge_index(torch.cat([few, many], dim=1), 60)
+        found = agreement(classes, groups).tolist()
+        assert found == [
+            float(marked and classes[u] == classes[v]) for u, v in groups.ends.t().tolist()
+        ]
+
+
+def test_agreement_says_nothing_of_classes_that_edges_do_not_tell():
+    groups = _star()
+    assert agreement(torch.zeros(6, dtype=torch.long), groups).tolist() == [1.0] * 4
+    mixed = torch.tensor([0, 0, 0, 1, 1, 0])
+    assert agreement(mixed, groups).tolist() == [0.0] * 4
+    none = EdgeGroups.from_edge_index(torch.empty(2, 0, dtype=torch.long), 6)
+    assert agreement(mixed, none).tolist() == []
 
 
 def test_scores_leave_what_they_are_computed_from_alone():

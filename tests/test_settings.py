@@ -25,7 +25,8 @@ def test_a_preset_gives_defaults_that_arguments_override(preset):
     changed = resolve_settings({"preset": preset, "alpha": 0.125, "teacher": "none"})
     assert (changed.alpha, changed.teacher) == (0.125, "none")
     differing = {n for n in Settings.model_fields if getattr(changed, n) != getattr(plain, n)}
-    assert differing <= {"alpha", "teacher"}
+    follows = {"edge_score"} if preset == "default" else set()
+    assert differing <= {"alpha", "teacher"} | follows
 
 
 def test_the_paper_preset_has_no_teacher_and_uniform_budgets():
@@ -170,3 +171,11 @@ def test_the_learning_rate_rises_as_fewer_weights_are_kept():
     settings = resolve_settings({"lr": 0.03, "lr_power": 0.15})
     assert settings.lr_at(0.01) == pytest.approx(0.03 * 10**0.3)
     assert settings.lr_at(1.0) == 0.03
+
+
+def test_what_edges_are_scored_by_follows_the_teacher_unless_it_is_said():
+    assert resolve_settings({}).edge_score == "divergence"
+    assert resolve_settings({"teacher": "none"}).edge_score == "divergence+agreement"
+    told = resolve_settings({"teacher": "none", "edge_score": "divergence"})
+    assert told.edge_score == "divergence"
+    assert Settings.model_validate_json(told.model_dump_json()) == told

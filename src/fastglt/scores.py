@@ -20,6 +20,10 @@ _PAIRS = 1 << 14
 """Pairs of feature rows that are compared at a time."""
 
 
+HOMOPHILOUS = 0.5
+"""Adjusted homophily from which on an edge within a class is taken for a better one."""
+
+
 def magnitude(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Absolute value of every entry, one tensor per parameter, of the parameter's shape."""
     return {name: tensor.detach().abs() for name, tensor in tensors.items()}
@@ -220,6 +224,28 @@ def influence(probability: Tensor, groups: EdgeGroups, keep: Tensor) -> Tensor:
         weight = (degree.index_select(0, source) * degree.index_select(0, target)).rsqrt_()
         torch.mul(gap.abs_().sum(dim=-1), weight, out=score[start : start + step])
     return score
+
+
+def agreement(classes: Tensor, groups: EdgeGroups) -> Tensor:
+    """1 for edges within a class and 0 for those between classes, ``[num_groups]`` float32.
+
+    Where neighbours do not tend to share a class it says nothing and is 0 everywhere. That is where
+    the adjusted homophily ``(h - s) / (1 - s)`` is below :data:`HOMOPHILOUS`: ``h`` is the share of
+    the edges within a class, and ``s`` that of pairs of edge ends drawn at random (Platonov et al.,
+    NeurIPS 2023, arXiv 2209.06177).
+
+    Args:
+        classes: ``[num_nodes]`` int64, such as predicted ones.
+        groups: The graph's edge groups.
+    """
+    of_ends = classes[groups.ends]
+    same = (of_ends[0] == of_ends[1]).to(torch.float32)
+    count = torch.bincount(of_ends.flatten()).to(torch.float64)
+    by_chance = float((count / count.sum().clamp_min(1)).square().sum())
+    within = float(same.mean(dtype=torch.float64)) if len(same) else 0.0
+    if within - by_chance < HOMOPHILOUS * (1 - by_chance):
+        return torch.zeros_like(same)
+    return same
 
 
 def trained_gate(

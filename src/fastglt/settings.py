@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import (
@@ -26,10 +27,12 @@ GIVEN = "given"
 Allocation = Literal["erk", "live", "uniform", "global"]
 SwapSchedule = Literal["cosine", "linear", "constant"]
 WarmupSchedule = Literal["linear", "cubic"]
-EDGE_SCORES = ("divergence", "influence", "unit-gate", "degree", "similarity")
+EDGE_SCORES = ("divergence", "agreement", "influence", "unit-gate", "degree", "similarity")
 """What edges can be scored by."""
 TRAINED_GATE = "trained-gate"
 """The score that is trained with the model, and goes with no other one."""
+UNTAUGHT = "divergence+agreement"
+"""What edges are scored by where nothing is said of that, and no teacher guides."""
 
 
 class DenoiseConfig(BaseModel):
@@ -226,10 +229,11 @@ class Settings(DenoiseConfig):
     edge_score: str = Field(
         default="divergence",
         description="what edges are scored by: how much they bring predictions near those of the "
-        "dense model (divergence), how far their ends' predictions disagree (influence), the "
-        "gradient of the loss by unit gates (unit-gate), low degrees (degree), like features "
-        "(similarity), the sum of ranks by several of these ('divergence+degree'), or gates that "
-        "are trained with the model (trained-gate)",
+        "dense model (divergence), the same class predicted at both ends (agreement), how far the "
+        "ends' predictions disagree (influence), the gradient of the loss by unit gates "
+        "(unit-gate), low degrees (degree), like features (similarity), the sum of ranks by "
+        "several of these ('divergence+degree'), or gates that are trained with the model "
+        f"(trained-gate); default without a teacher: {UNTAUGHT}",
     )
     edge_l1: float = Field(default=0.0, ge=0, description="L1 penalty on trained edge gates")
     weight_l1: float = Field(
@@ -319,6 +323,14 @@ class Settings(DenoiseConfig):
     def dropout_factor_at(self, density: float) -> float:
         """What its probabilities of dropout are multiplied by."""
         return math.pow(density, self.dropout_power)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_a_teacher(cls, given: Any) -> Any:
+        told = isinstance(given, Mapping) and "edge_score" not in given
+        if told and given.get("teacher") == "none":
+            return {**given, "edge_score": UNTAUGHT}
+        return given
 
     @field_validator("edge_score")
     @classmethod

@@ -77,6 +77,6 @@ METHODS: dict[str, MethodEntry] = {
     ),
 }
 """Every method by the name that people type."""
-METHOD_VERSION = 9
+METHOD_VERSION = 10
 """Raised whenever a method or a default changes what comes out of the same given settings, so that
 stored results are not taken for those of the present code."""

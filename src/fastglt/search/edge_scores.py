@@ -91,6 +91,16 @@ def _divergence(graph: Graph) -> Tensor:
     return -gate_gradient(loss, graph.gate, context.groups)
 
 
+def _agreement(graph: Graph) -> Tensor:
+    """1 where the reference predicts the same class at both ends."""
+    context, reference = graph.context, graph.reference
+    teacher = None if reference is None else reference.teacher
+    classes = None if teacher is None else context.objective.task.classes(teacher.encoded)
+    if classes is None:
+        return torch.zeros(context.groups.num_groups, device=context.groups.index.device)
+    return scores.agreement(classes, context.groups)
+
+
 def _unit_gate(graph: Graph) -> Tensor:
     """How much an edge lowers the loss, and its degrees."""
     context, groups = graph.context, graph.context.groups
@@ -121,6 +131,7 @@ def _similarity(graph: Graph) -> Tensor:
 EDGE_SCORES: dict[str, Callable[[Graph], Tensor]] = {
     "influence": _influence,
     "divergence": _divergence,
+    "agreement": _agreement,
     "unit-gate": _unit_gate,
     "degree": _degree,
     "similarity": _similarity,

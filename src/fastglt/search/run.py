@@ -106,7 +106,7 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
     if edge_score == TRAINED_GATE and gate is None:
         edge_score = "degree"  # there are no edges to choose from
     parts = edge_score.split("+")
-    if reference is None and "divergence" in parts:
+    if reference is None and not {"divergence", "agreement"}.isdisjoint(parts):
         reference = _as_it_is(context)
     notes: tuple[str, ...] = ()
     try:
@@ -114,7 +114,8 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
     except ModelError as error:
         if "divergence" not in parts:
             raise
-        others = [part for part in parts if part not in ("divergence", "influence")]
+        # Influence looks for edges between classes, so agreement does not go with it.
+        others = [part for part in parts if part in ("unit-gate", "degree", "similarity")]
         edge_score, notes = "+".join(["influence", *others]), (_NO_DIVERGENCE.format(error),)
         one_shot = _one_shot_score(context, gate, reference, edge_score)
     denoiser = Denoiser(

@@ -238,6 +238,13 @@ class Task(ABC):
         """
         return F.normalize(encoded.flatten(1) if encoded.dim() > 1 else encoded[:, None], dim=-1)
 
+    def classes(self, encoded: Tensor) -> Tensor | None:
+        """``[num_nodes]`` int64: which of several classes each node is predicted to be of.
+
+        ``None``, the default, where nodes are not of one class each.
+        """
+        return None
+
     def averaged(self, encoded: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor | None:
         """What stands for averages of the predictions in ``encoded`` over nodes.
 

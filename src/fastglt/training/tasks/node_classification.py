@@ -70,6 +70,10 @@ class NodeClassification(NamedTask):
         """Class probabilities."""
         return encoded.softmax(dim=-1)
 
+    def classes(self, encoded: Tensor) -> Tensor:
+        """The most probable class."""
+        return encoded.argmax(dim=-1)
+
     def taught(self, encoded: Tensor, data: Data) -> Data:
         """With the teacher's classes of the nodes of no split; left as it is for ROC-AUC."""
         if self.metric_name != "accuracy":
