@@ -5,6 +5,7 @@ Every section is a set of cells of one backbone on one graph, and every cell one
 computed again, so this can be stopped and started at will::
 
     python benchmarks/extremes.py run --sections joint --cells gcn:cora --seeds 10 --workers 2
+    python benchmarks/extremes.py frontier --cells gcn:cora
     python benchmarks/extremes.py summary
     python benchmarks/extremes.py versus
     python benchmarks/extremes.py markdown --sections joint
@@ -16,6 +17,7 @@ seeds, cell by cell and over all cells of a section.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +92,11 @@ SECTIONS: dict[str, dict[str, Cells]] = {
     },
 }
 """Section to backbone and graph to what is run."""
+LIMITS = {
+    "frontier": (("joint", "weights", "edges"), ()),
+    "frontier-alone": (("weights", "edges"), ("--teacher", "none")),
+}
+"""Folder to the axes whose limits are looked for, and further options of ``fastglt frontier``."""
 
 
 def run(args: argparse.Namespace) -> None:
@@ -108,6 +115,24 @@ def run(args: argparse.Namespace) -> None:
                 "--workers", str(args.workers), "--threads", str(args.workers), *cells.options,
                 *(() if rule is None else ("--edge-rule", rule)),
                 *(("--max-seeds", str(args.max_seeds)) if args.max_seeds else ()),
+                *(("--root", args.root) if args.root else ()),
+                *(("--device", args.device) if args.device else ()),
+            )  # fmt: skip
+
+
+def frontier(args: argparse.Namespace) -> None:
+    """Look for the highest sparsities that win, axis by axis, and print what was found.
+
+    What is finished is not computed again, but printed.
+    """
+    for folder, (axes, options) in LIMITS.items():
+        for cell, axis in itertools.product(args.cells or ("gcn:cora",), axes):
+            model, dataset = cell.split(":")
+            fastglt(
+                "frontier", "--dataset", dataset, "--model", model, "--hidden", "512",
+                "--axis", axis, "--search-seeds", "3", "--resolution", "2", "--max-seeds", "20",
+                "--out", str(args.study / folder / f"{model}-{dataset}"),
+                "--workers", str(args.workers), "--threads", str(args.workers), *options,
                 *(("--root", args.root) if args.root else ()),
                 *(("--device", args.device) if args.device else ()),
             )  # fmt: skip
@@ -189,10 +214,15 @@ def _chosen(
                 yield args.study / section / f"{model}-{dataset}", model, dataset, cells
 
 
+COMMANDS = {
+    "run": run, "frontier": frontier, "summary": summary, "versus": versus, "markdown": markdown,
+}  # fmt: skip
+
+
 def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
     top = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    top.add_argument("command", choices=["run", "summary", "versus", "markdown"])
+    top.add_argument("command", choices=COMMANDS)
     top.add_argument("--study", type=Path, default=STUDY)
     top.add_argument("--sections", type=names, default=list(SECTIONS))
     top.add_argument("--cells", type=names, help="backbone:graph,...; default: all")
@@ -207,5 +237,4 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     arguments = parser().parse_args()
-    commands = {"run": run, "summary": summary, "versus": versus, "markdown": markdown}
-    commands[arguments.command](arguments)
+    COMMANDS[arguments.command](arguments)

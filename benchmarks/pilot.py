@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 from _compare import HEADER, fastglt, print_tables
+from fastglt.search import METHODS as METHODS_THERE_ARE
 
 STUDY = Path(__file__).parent / "results" / "pilot"
 BUDGETS = (
@@ -51,8 +52,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _suits(method: str, weight_sparsity: float) -> bool:
-    """A narrower model is a control for a ticket of fewer weights only."""
-    return method != "small-dense" or weight_sparsity > 0
+    """Some methods prune edges only; a narrower model is a control for fewer weights only."""
+    if weight_sparsity > 0:
+        return METHODS_THERE_ARE[method.partition(":")[0]].prunes_weights
+    return method != "small-dense"
 
 
 def summary(args: argparse.Namespace) -> None:
