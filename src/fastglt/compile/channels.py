@@ -24,6 +24,7 @@ from fastglt.compile.program import (
     Program,
     Scale,
     sources,
+    tensors,
 )
 
 
@@ -111,10 +112,15 @@ def _num_readers(program: Program) -> list[int]:
 
 
 def _constants(program: Program) -> list[Constant]:
-    width = len(program.columns)
-    dtype = next(value.dtype for op in program.ops for value in vars(op).values()
-                 if isinstance(value, Tensor) and value.is_floating_point())  # fmt: skip
-    found = [Constant(torch.zeros(width, dtype=torch.bool), torch.zeros(width, dtype=dtype))]
+    width, device = len(program.columns), program.columns.device
+    dtype = next(
+        value.dtype
+        for op in program.ops
+        for value in tensors(op).values()
+        if value.is_floating_point()
+    )
+    known = torch.zeros(width, dtype=torch.bool, device=device)
+    found = [Constant(known, torch.zeros(width, dtype=dtype, device=device))]
     for op in program.ops:
         found.append(_constant(op, [found[source] for source in sources(op)]))
     return found
@@ -163,9 +169,7 @@ def _needed(program: Program, constants: Sequence[Constant]) -> list[Tensor]:
     return needed
 
 
-def _ask(
-    op: Op, needed: Sequence[Tensor], position: int, constants: Sequence[Constant]
-) -> None:
+def _ask(op: Op, needed: Sequence[Tensor], position: int, constants: Sequence[Constant]) -> None:
     """What an operation reads is needed."""
     wanted = needed[position]
     if isinstance(op, Linear):
@@ -176,9 +180,11 @@ def _ask(
     elif isinstance(op, LayerNorm):
         needed[op.source].fill_(True)
     elif isinstance(op, Join) and op.how == "cat":
-        parts = wanted.split([len(needed[source]) for source in op.sources])
-        for source, part in zip(op.sources, parts, strict=True):
-            needed[source] |= part
+        start = 0
+        for source in op.sources:
+            end = start + len(needed[source])
+            needed[source] |= wanted[start:end]
+            start = end
     else:
         for source in sources(op):
             needed[source] |= wanted
@@ -203,9 +209,7 @@ def _attended(op: Attend, summed: Tensor, constant: Constant) -> Tensor:
     return read
 
 
-def _narrowed(
-    op: Op, constants: Sequence[Constant], needed: Sequence[Tensor], rows: Tensor
-) -> Op:
+def _narrowed(op: Op, constants: Sequence[Constant], needed: Sequence[Tensor], rows: Tensor) -> Op:
     """The operation on the needed channels of its sources, for the ``rows`` of its own value."""
     if isinstance(op, Linear):
         constant, read = constants[op.source], needed[op.source]

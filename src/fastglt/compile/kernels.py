@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fastglt._csr import ignore_csr_warnings
 from fastglt.compile.edges import Graph, csr
-from fastglt.compile.plain import Joined, _norm
+from fastglt.compile.plain import Joined, RowNorm, in_place
 from fastglt.compile.program import (
     Aggregate,
     Attend,
@@ -145,9 +145,7 @@ def in_turn(kernels: Mapping[str, Callable[..., object]], *inputs: Tensor) -> di
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def _kernels(
-    op: Op, graph: Graph, inputs: list[Tensor], *, overwrites: bool
-) -> dict[str, Kernel]:
+def _kernels(op: Op, graph: Graph, inputs: list[Tensor], *, overwrites: bool) -> dict[str, Kernel]:
     """The ways to compute an operation, by name."""
     if isinstance(op, Linear):
         return _linear_kernels(op, inputs[0])
@@ -162,12 +160,9 @@ def _kernels(
     if isinstance(op, Scale):
         return {"elementwise": _scale(op, overwrites)}
     if isinstance(op, Map):
-        module = copy.deepcopy(op.module)
-        if hasattr(module, "inplace"):
-            module.inplace = overwrites
-        return {"elementwise": module}
+        return {"elementwise": in_place(copy.deepcopy(op.module), overwrites)}
     if isinstance(op, LayerNorm):
-        return {"elementwise": _norm(op)}
+        return {"elementwise": RowNorm(op)}
     assert isinstance(op, Join)
     return {"elementwise": Joined(op.how)}
 
@@ -224,7 +219,7 @@ class AttendedProducts(nn.Module):
         graph = graph.with_loops() if op.loops else graph
         self.source, self.target = graph.edge_index
         shape = (graph.num_nodes, graph.num_nodes)
-        values = torch.ones(self.source.numel(), dtype=op.att_source.dtype)
+        values = op.att_source.new_ones(self.source.numel())
         matrix = csr(graph.edge_index.flip(0), values, shape)
         self.starts, self.columns = matrix.crow_indices(), matrix.col_indices()
         self.offsets = self.starts.to(torch.int64)

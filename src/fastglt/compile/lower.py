@@ -98,7 +98,7 @@ def lower(model: nn.Module, data: Data) -> Program:
     output = lowering.module(model, 0)
     if output != len(lowering.ops) or not lowering.ops:
         raise Unsupported("nothing is computed")
-    columns = torch.arange(x.size(1))
+    columns = torch.arange(x.size(1), device=x.device)
     return Program(columns, x.size(1), tuple(lowering.ops), lowering.reads_edge_weight)
 
 
@@ -177,7 +177,7 @@ def _gin_conv(low: Lowering, module: Any, value: int) -> int:
     return rest(low, value)
 
 
-def _first_linear(module: nn.Module) -> tuple[Any, Callable[[Lowering, int], int]]:
+def _first_linear(module: Any) -> tuple[Any, Callable[[Lowering, int], int]]:
     """The linear map that a network begins with, and what comes after it."""
     if isinstance(module, (nn.Linear, gnn.Linear)):
         return module, lambda _, value: value
@@ -221,7 +221,8 @@ def _gat_conv(low: Lowering, module: Any, value: int) -> int:
     if module.lin is None or module.res is not None or module.lin_edge is not None:
         raise Unsupported("GATConv with two inputs, a residual or edge features")
     heads, channels = module.heads, module.out_channels
-    head = torch.arange(heads).repeat_interleave(channels)
+    device = module.att_src.device
+    head = torch.arange(heads, device=device).repeat_interleave(channels)
     value = low.module(module.lin, value)
     value = low.emit(
         Attend(
@@ -229,7 +230,7 @@ def _gat_conv(low: Lowering, module: Any, value: int) -> int:
             module.att_src.detach().flatten(),
             module.att_dst.detach().flatten(),
             head,
-            torch.arange(heads * channels),
+            torch.arange(heads * channels, device=device),
             module.negative_slope,
             module.add_self_loops,
         )

@@ -211,7 +211,8 @@ class Joined(nn.Module):
 def _layer(op: Op) -> nn.Module:
     if isinstance(op, Linear):
         rows, columns = op.weight.shape
-        linear = nn.Linear(columns, rows, bias=op.bias is not None, dtype=op.weight.dtype)
+        linear = nn.Linear(1, 1, bias=op.bias is not None)  # of size 0 it warns
+        linear.in_features, linear.out_features = columns, rows
         linear.weight = nn.Parameter(op.weight.clone())
         if op.bias is not None:
             linear.bias = nn.Parameter(op.bias.clone())
@@ -223,24 +224,28 @@ def _layer(op: Op) -> nn.Module:
     if isinstance(op, Scale):
         return Scaling(op)
     if isinstance(op, Map):
-        return _out_of_place(copy.deepcopy(op.module))
+        return in_place(copy.deepcopy(op.module), False)
     if isinstance(op, Join):
         return Joined(op.how)
-    return _norm(op)
+    return RowNorm(op)
 
 
-def _out_of_place(module: nn.Module) -> nn.Module:
+def in_place(module: nn.Module, whether: bool) -> nn.Module:
+    """An activation that overwrites its input, or does not; where it has no such option, as is."""
     if hasattr(module, "inplace"):
-        module.inplace = False
+        vars(module)["inplace"] = whether
     return module
 
 
-def _norm(op: LayerNorm) -> nn.LayerNorm:
-    parts = (op.weight, op.bias)
-    like = next((part for part in parts if part is not None), None)
-    width = 0 if like is None else len(like)
-    norm = nn.LayerNorm(width, op.eps, elementwise_affine=like is not None)
-    if op.weight is not None:
-        norm.weight = nn.Parameter(op.weight.clone())
-    norm.bias = None if op.bias is None else nn.Parameter(op.bias.clone())
-    return norm
+class RowNorm(nn.Module):
+    """:class:`~fastglt.compile.program.LayerNorm` of rows of any width."""
+
+    def __init__(self, op: LayerNorm) -> None:
+        super().__init__()
+        self.weight = None if op.weight is None else nn.Parameter(op.weight.clone())
+        self.bias = None if op.bias is None else nn.Parameter(op.bias.clone())
+        self.eps = op.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows of mean 0 and variance 1, scaled and shifted."""
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)

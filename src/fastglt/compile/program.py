@@ -6,14 +6,12 @@ is the input. Parameters are plain tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-
-Elementwise = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ def tensors(op: Op) -> dict[str, Tensor]:
 
 
 def _cast(op: Op, dtype: torch.dtype) -> Op:
-    floats = {
+    floats: dict[str, Any] = {
         name: value.to(dtype) for name, value in tensors(op).items() if value.is_floating_point()
     }
     return replace(op, **floats)
