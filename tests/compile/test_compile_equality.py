@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.compile.sample_models import MODELS, make_graph, make_model
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
@@ -16,7 +17,6 @@ from fastglt.compile.kernels import Runner
 from fastglt.compile.lower import lower
 from fastglt.compile.plain import PlainModel
 from fastglt.training.tasks import NodeClassification
-from tests.compile.sample_models import MODELS, make_graph, make_model
 
 CALL = NodeClassification().call
 
@@ -78,7 +78,7 @@ def test_options_of_gcn(options, weighted):
     _all_equal(_outputs(make_model("gcn", 0, 0.3, **options), data))
 
 
-@pytest.mark.parametrize("kind, options", [
+@pytest.mark.parametrize(("kind", "options"), [
     ("sage", {"aggr": "add"}), ("sage", {"root_weight": False}), ("sage", {"bias": False}),
     ("gin", {"train_eps": True, "eps": 0.3}), ("gat", {"concat": False}), ("gat", {"bias": False}),
     ("gat", {"add_self_loops": False}), ("gat", {"negative_slope": 0.01}),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +15,14 @@ from torch_geometric.data import Data
 
 from fastglt.compile.channels import live_channels, merged
 from fastglt.compile.edges import Graph, by_target
+from fastglt.compile.export import exported, save
 from fastglt.compile.kernels import Choice, Runner, in_turn
 from fastglt.compile.lower import Unsupported, lower
 from fastglt.compile.plain import PlainModel
 from fastglt.compile.program import Program
 from fastglt.compile.verify import Call, Differences, verify
 from fastglt.cost import num_bytes, num_parameters
+from fastglt.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,32 @@ class Compiled:
         Everything that depends on the graph alone was computed beforehand.
         """
         return self._predict()
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as a ``torch.export`` program, which needs neither PyG nor this library.
+
+        ``torch.export.load(path).module()`` is called as ``module(x, edge_index)`` with all columns
+        of the features, and with a third ``edge_weight`` if ``model`` reads it, for any graph.
+
+        Args:
+            path: A ``.pt2`` file; an existing one is replaced only when all went well.
+
+        Raises:
+            ModelError: The ticket's model was not taken apart, so that it still needs PyG.
+            CompileError: The program differs from the model.
+            OutputPathError: ``path`` cannot be written.
+        """
+        if not isinstance(self.model, PlainModel):
+            raise ModelError(
+                f"this model cannot be exported, since it kept its shape: {self.report.kept_shape}"
+            )
+        program = exported(
+            self.model,
+            self.columns,
+            self.report.inputs[0],
+            weighted=self.model.reads_edge_weight,
+        )
+        save(program, Path(path))
 
     def prepare(self, data: Data) -> Data:
         """A copy of a graph of the same features with what the model reads of them.

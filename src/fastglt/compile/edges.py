@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from fastglt._csr import ignore_csr_warnings
 from fastglt.compile.plain import sum_weights
 from fastglt.compile.program import Rule
 
@@ -75,6 +76,7 @@ def csr(index: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
     integer = torch.int32 if max(index.size(1), *shape) < 2**31 else torch.int64
     starts = torch.zeros(shape[0] + 1, dtype=torch.int64, device=index.device)
     starts[1:] = torch.bincount(index[0], minlength=shape[0]).cumsum(0)
-    return torch.sparse_csr_tensor(
-        starts.to(integer), index[1].to(integer), values, shape, check_invariants=False
-    )
+    with ignore_csr_warnings():
+        return torch.sparse_csr_tensor(
+            starts.to(integer), index[1].to(integer), values, shape, check_invariants=False
+        )
