@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.compile.sample_models import MODELS, make_graph, make_model
+from sample_models import MODELS, make_graph, make_model
 from torch import Tensor, nn
 from torch_geometric.data import Data
 

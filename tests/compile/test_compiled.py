@@ -6,8 +6,7 @@ import sys
 
 import pytest
 import torch
-from tests.compile.sample_models import CLASSES, FEATURES, MODELS, make_graph, make_model
-from tests.helpers import graph
+from sample_models import CLASSES, FEATURES, MODELS, make_graph, make_model
 from torch import nn
 from torch_geometric.nn import GCN, GCNConv
 
@@ -16,6 +15,7 @@ from fastglt.compile import verify
 from fastglt.compile.compiled import compile_applied
 from fastglt.errors import CompileError, ModelError, OutputPathError
 from fastglt.training.tasks import NodeClassification
+from helpers import graph
 
 CALL = NodeClassification().call
 SHORT = {"dense_epochs": 5, "pretrain_epochs": 2, "denoise_steps": 6, "retrain_epochs": 5}
