@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastglt.api import find as find
     from fastglt.api import find_seeds as find_seeds
+    from fastglt.compile import Compiled as Compiled
     from fastglt.search.denoiser import Denoiser as Denoiser
     from fastglt.settings import DenoiseConfig as DenoiseConfig
     from fastglt.settings import Settings as Settings
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "Callback": "fastglt.training.callback",
+    "Compiled": "fastglt.compile",
     "DenoiseConfig": "fastglt.settings",
     "Denoiser": "fastglt.search.denoiser",
     "GraphClassification": "fastglt.training.tasks",
@@ -47,6 +49,7 @@ _EXPORTS = {
 
 __all__ = [
     "Callback",
+    "Compiled",
     "DenoiseConfig",
     "Denoiser",
     "GraphClassification",

@@ -68,5 +68,9 @@ class TicketMismatchError(InputError):
     """A ticket does not belong to this graph or model; the message names the difference."""
 
 
+class CompileError(FastGLTError):
+    """A compiled model does not give what the masked one gives."""
+
+
 class NonFiniteLossError(FastGLTError):
     """The loss became NaN or infinite; the message names epoch and settings."""

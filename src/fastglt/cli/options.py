@@ -128,6 +128,14 @@ class ResultOptions(_Options):
     )
 
 
+class CompileOptions(ResultOptions):
+    """What ``compile`` writes."""
+
+    out: Path = Field(
+        default=Path("model.pt2"), description="file for the model, as a .pt2 program"
+    )
+
+
 class FindOptions(ResultOptions):
     """What ``find`` writes."""
 

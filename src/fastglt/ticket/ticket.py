@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch_geometric.data import Data
 
+    from fastglt.compile import Compiled
     from fastglt.ticket.edge_match import EdgeMatch
     from fastglt.ticket.edges import Match
+    from fastglt.training.task import Task
 
 
 class Ticket(TicketContent):  # noqa: D101
@@ -187,6 +189,41 @@ class Ticket(TicketContent):  # noqa: D101
         if self.edge_weight is not None:
             check_takes_edge_weight(uncompiled(model))
         return applied, independent_copy(self._edges().prune(data, match))
+
+    def compile(
+        self, model: nn.Module, data: Data, *, match: Match = "edges", task: Task | None = None
+    ) -> Compiled:
+        """Put the ticket to use as a model that is small and fast, and proven equal.
+
+        Dead channels, unread features and pruned edges are left out, and the kernels that are
+        fastest on this machine are chosen for this graph. What comes out is compared with the
+        masked model in double and single precision, on the whole graph and on random parts of it.
+
+        Args:
+            model: As in :meth:`apply`. PyG's ``GCN``, ``GIN``, ``GAT`` and ``GraphSAGE`` and the
+                backbones made of them are taken apart; another model keeps its shape, and
+                ``report.kept_shape`` says why.
+            data: As in :meth:`apply`.
+            match: As in :meth:`apply`.
+            task: Says how the model is called; the default is ``model(x, edge_index)``, with
+                ``edge_weight`` and ``edge_attr`` where graph and model have them.
+
+        Returns:
+            Compiled: ``predict()`` gives ``[num_nodes, num_outputs]``, ``model`` and ``data`` are
+            a module of ordinary layers and its graph, ``report`` says what was done.
+
+        Raises:
+            CompileError: The result differs from the masked model.
+            TicketMismatchError: Another graph or model; the message names the difference.
+            GraphError: ``data`` is no homogeneous graph with edges.
+            ModelError: As in :meth:`apply`.
+        """
+        from fastglt.compile import compile_applied
+        from fastglt.training.tasks import NodeClassification
+
+        applied, pruned = self.apply(model, data, match)
+        call = NodeClassification().call if task is None else task.call
+        return compile_applied(uncompiled(applied), plain_graph(pruned), call)
 
     def apply_weights(self, model: nn.Module) -> nn.Module:
         """The trained, masked weights alone, for graphs that were not searched.

@@ -1,0 +1,72 @@
+"""``fastglt compile``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastglt._atomic import check_writable
+from fastglt.cli import formats
+from fastglt.cli.config_file import with_config
+from fastglt.cli.inputs import use_threads
+from fastglt.cli.options import CompileOptions, validated
+from fastglt.cli.output import STDOUT, Output, write_json
+from fastglt.cli.ticketed import applied, inputs_of
+
+if TYPE_CHECKING:
+    from fastglt.compile import Compiled
+
+
+def run(ticket: str, given: Mapping[str, Any]) -> None:
+    """Make a ticket a small, fast model that is proven equal, and write it as a program of torch.
+
+    Graph, task and model are those recorded in the ticket, unless other ones are named.
+    """
+    from fastglt.compile import compile_applied
+    from fastglt.ticket import Ticket
+
+    values = with_config(given)
+    options = validated(CompileOptions, values)
+    for path in (options.out, options.json_file):
+        if path not in (None, STDOUT):
+            check_writable(path)
+    use_threads(options)
+    found = Ticket.load(ticket)
+    inputs = inputs_of(found, values)
+    compiled = compile_applied(*applied(found, inputs.model, inputs.dataset.data), inputs.task.call)
+    compiled.export(options.out)
+    if options.json_file is not None:
+        document = {"file": ticket, "out": str(options.out), **compiled.report.to_dict()}
+        write_json(document, options.json_file)
+    _report(compiled, options, Output(sys.stderr if options.json_file == STDOUT else None))
+
+
+def _report(compiled: Compiled, options: CompileOptions, output: Output) -> None:
+    report, size = compiled.report, Path(options.out).stat().st_size
+    channels = [max(widths[1:-1], default=0) for widths in report.widths]
+    output.table(
+        ("", "masked", "compiled"),
+        [
+            ("features read", *map(formats.count, report.inputs)),
+            ("widest layer", *map(formats.count, channels)),
+            ("parameters", *map(formats.count, report.parameters)),
+            ("bytes", *map(formats.size, report.bytes)),
+        ],
+    )
+    times = report.milliseconds
+    if report.fell_back:
+        output.line("no kernels of ours are faster on this graph than the masked model")
+    else:
+        faster = times["masked"] / times["kernels"]
+        output.line(
+            f"whole graph in {times['kernels']:.3g} ms, {faster:.3g} times as fast as the masked "
+            f"model on the kept edges ({report.threads} threads)"
+        )
+    if report.differences is not None:
+        output.line(
+            f"equal to the masked model: {report.differences.float64:.1g} in float64, "
+            f"{report.differences.float32:.1g} in float32, of the largest output"
+        )
+    output.line(f"wrote {formats.text(str(options.out))} ({formats.size(size)})")

@@ -1,0 +1,82 @@
+"""The edge pass: the kept edges, sorted once, and adjacency matrices with their values known."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from fastglt._csr import ignore_csr_warnings
+from fastglt.compile.plain import sum_weights
+from fastglt.compile.program import Rule
+
+
+def by_target(data: Data) -> Data:
+    """A copy of a graph with its edges ordered by target, then by source.
+
+    Everything that has one entry an edge is put into the same order.
+    """
+    source, target = data.edge_index
+    order = torch.argsort(target * data.num_nodes + source, stable=True)
+    result = copy.copy(data)
+    for name in data.edge_attrs():
+        value = data[name]
+        if isinstance(value, Tensor) and value.layout == torch.strided:
+            result[name] = value.index_select(data.__cat_dim__(name, value), order)
+    return result
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The edges of one graph, ordered by target.
+
+    Attributes:
+        edge_index: ``[2, num_edges]``.
+        edge_weight: ``[num_edges]``, or ``None``.
+        num_nodes: Number of nodes.
+    """
+
+    edge_index: Tensor
+    edge_weight: Tensor | None
+    num_nodes: int
+
+    def adjacency(self, rule: Rule, dtype: torch.dtype) -> Tensor:
+        """CSR ``[num_nodes, num_nodes]`` by which a sum over neighbours is one product.
+
+        Self-loops are on its diagonal; duplicate edges are added up.
+        """
+        weight, own = sum_weights(
+            rule.norm, rule.loops, rule.own, self.edge_index, self.edge_weight,
+            self.num_nodes, dtype,
+        )  # fmt: skip
+        index = self.edge_index.flip(0)
+        if own is not None:
+            nodes = torch.arange(self.num_nodes, device=index.device).expand(2, -1)
+            index, weight = torch.cat([index, nodes], dim=1), torch.cat([weight, own])
+        shape = (self.num_nodes, self.num_nodes)
+        summed = torch.sparse_coo_tensor(index, weight, shape, check_invariants=False).coalesce()
+        kept = summed.values() != 0  # loops whose place was taken
+        index, weight = summed.indices()[:, kept], summed.values()[kept]
+        return csr(index, weight, shape)
+
+    def with_loops(self) -> Graph:
+        """The same with one loop a node in place of those that it has, ordered by target."""
+        keep = self.edge_index[0] != self.edge_index[1]
+        nodes = torch.arange(self.num_nodes, device=keep.device).expand(2, -1)
+        edge_index = torch.cat([self.edge_index[:, keep], nodes], dim=1)
+        order = edge_index[1].argsort(stable=True)
+        return Graph(edge_index[:, order], None, self.num_nodes)
+
+
+def csr(index: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A CSR matrix of entries in the order of their rows, with 32-bit indices if they fit."""
+    integer = torch.int32 if max(index.size(1), *shape) < 2**31 else torch.int64
+    starts = torch.zeros(shape[0] + 1, dtype=torch.int64, device=index.device)
+    starts[1:] = torch.bincount(index[0], minlength=shape[0]).cumsum(0)
+    with ignore_csr_warnings():
+        return torch.sparse_csr_tensor(
+            starts.to(integer), index[1].to(integer), values, shape, check_invariants=False
+        )
