@@ -27,3 +27,19 @@ def test_only_pt2_files_are_written(cli, ticket, tmp_path):
     assert outcome.code == 2
     assert ".pt2" in outcome.err
     assert not (tmp_path / "small.onnx").exists()
+
+
+def test_a_bench_measures_every_way(cli, ticket, tmp_path):
+    outcome = cli("bench", FILE, "--repeats=3", "--json=b.json")
+    assert outcome.code == 0, outcome.err
+    assert "dense sparse features" in outcome.out
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert list(found["variants"]) == [
+        "dense", "dense_sparse_features", "masked", "materialised", "compiled",
+    ]  # fmt: skip
+    for variant in found["variants"].values():
+        assert 0 < variant["p10_ms"] <= variant["median_ms"] <= variant["p90_ms"]
+        assert variant["peak_mb"] > 0
+        assert variant["macs"] > 0
+    assert found["max_abs_diff"] < 1e-4
+    assert found["variants"]["compiled"]["bytes"] < found["variants"]["dense"]["bytes"]

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import typer
 
 import fastglt
-from fastglt.cli import compare, compile, datasets, evaluate, find, frontier, report, show
+from fastglt.cli import bench, compare, compile, datasets, evaluate, find, frontier, report, show
 from fastglt.cli.exits import exit_codes
 from fastglt.cli.options import (
     CHOSEN_BY_STUDY,
     COMPARE_SPECS,
     FIND_SPECS,
     FRONTIER_SPECS,
+    BenchOptions,
     CompileOptions,
     ConfigOptions,
     DataOptions,
@@ -54,6 +55,7 @@ def build_command() -> Callable[..., Any]:
     inputs = (DataOptions, TaskOptions, ModelOptions)
     _add(app, "eval", evaluate.run, (*inputs, ResultOptions, ConfigOptions), ticket=TicketPath)
     _add(app, "compile", compile.run, (*inputs, CompileOptions, ConfigOptions), ticket=TicketPath)
+    _add(app, "bench", bench.run, (*inputs, BenchOptions, ConfigOptions), ticket=TicketPath)
     _add(app, "datasets", datasets.run, (RootOptions, JsonFlag))
     return typer.main.get_command(app)
 

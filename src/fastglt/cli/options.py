@@ -136,6 +136,12 @@ class CompileOptions(ResultOptions):
     )
 
 
+class BenchOptions(ResultOptions):
+    """How ``bench`` measures."""
+
+    repeats: int = Field(default=20, ge=2, description="timed calls of each way, in turn")
+
+
 class FindOptions(ResultOptions):
     """What ``find`` writes."""
 

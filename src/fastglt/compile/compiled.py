@@ -21,6 +21,7 @@ from fastglt.compile.lower import Unsupported, lower
 from fastglt.compile.plain import PlainModel
 from fastglt.compile.program import Program
 from fastglt.compile.verify import Call, Differences, verify
+from fastglt.compile.ways import Cost
 from fastglt.cost import num_bytes, num_parameters
 from fastglt.errors import ModelError
 
@@ -75,6 +76,8 @@ class Compiled:
             features.
         report: What the passes did.
         columns: ``[k]`` int64, the columns of the features that the model reads.
+        cost: Multiply-accumulates and bytes that ``predict`` takes; ``None`` where it calls the
+            masked model.
     """
 
     def __init__(
@@ -84,8 +87,10 @@ class Compiled:
         columns: Tensor,
         predict: Callable[[], Tensor],
         report: Report,
+        cost: Cost | None = None,
     ) -> None:
         self.model, self.data, self.columns, self.report = model, data, columns, report
+        self.cost = cost
         self._predict = predict
 
     def predict(self) -> Tensor:
@@ -175,7 +180,14 @@ def compile_applied(model: nn.Module, data: Data, call: Call) -> Compiled:
         times,
         differences,
     )
-    return Compiled(small, narrow, program.columns, predict, report)
+    cost = None if fell_back else runner.cost
+    return Compiled(small, narrow, program.columns, predict, report, cost)
+
+
+def runner_for(program: Program, data: Data) -> Runner:
+    """A program bound to a graph that has all columns of the features."""
+    narrow = _narrow(data, program.columns)
+    return Runner(program, _graph(by_target(narrow), program), narrow.x)
 
 
 def call_plain(model: nn.Module, data: Data) -> Tensor:
