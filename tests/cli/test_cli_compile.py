@@ -43,3 +43,10 @@ def test_a_bench_measures_every_way(cli, ticket, tmp_path):
         assert variant["macs"] > 0
     assert found["max_abs_diff"] < 1e-4
     assert found["variants"]["compiled"]["bytes"] < found["variants"]["dense"]["bytes"]
+
+
+def test_program_and_figures_are_two_files(cli, ticket, tmp_path):
+    outcome = cli("compile", FILE, "--out=small.pt2", "--json=small.pt2")
+    assert outcome.code == 2
+    assert "one file" in outcome.err
+    assert not (tmp_path / "small.pt2").exists()

@@ -18,7 +18,8 @@ from fastglt.compile.lower import lower
 from fastglt.compile.plain import PlainModel
 from fastglt.training.tasks import NodeClassification
 
-CALL = NodeClassification().call
+TASK = NodeClassification()
+CALL = TASK.call
 
 
 def _outputs(model: nn.Module, data: Data) -> dict[str, Tensor]:
@@ -110,7 +111,7 @@ def test_dead_channels_are_left_out(kind):
             if parameter.dim() == 2 and ".0." in name:
                 parameter[4:] = 0  # units without inputs
                 parameter[:, 3] = 0  # a feature that nobody reads
-    compiled = compile_applied(model, make_graph(7), CALL)
+    compiled = compile_applied(model, make_graph(7), TASK)
     before, after = compiled.report.widths
     assert max(before[1:3]) == 16
     assert max(after[1:3]) <= 4

@@ -14,6 +14,7 @@ from fastglt.cli.inputs import use_threads
 from fastglt.cli.options import CompileOptions, validated
 from fastglt.cli.output import STDOUT, Output, write_json
 from fastglt.cli.ticketed import applied, inputs_of
+from fastglt.errors import InputError
 
 if TYPE_CHECKING:
     from fastglt.compile import Compiled
@@ -25,21 +26,24 @@ def run(ticket: str, given: Mapping[str, Any]) -> None:
     Graph, task and model are those recorded in the ticket, unless other ones are named.
     """
     from fastglt.compile import compile_applied
+    from fastglt.compile.export import check_path
     from fastglt.ticket import Ticket
 
     values = with_config(given)
     options = validated(CompileOptions, values)
-    for path in (options.out, options.json_file):
-        if path not in (None, STDOUT):
-            check_writable(path)
+    check_path(options.out)
+    if options.json_file not in (None, STDOUT):
+        check_writable(options.json_file)
+        if Path(options.json_file).resolve() == options.out.resolve():
+            raise InputError(f"--out and --json name one file ({str(options.out)!r})")
     use_threads(options)
     found = Ticket.load(ticket)
     inputs = inputs_of(found, values)
-    compiled = compile_applied(*applied(found, inputs.model, inputs.dataset.data), inputs.task.call)
-    compiled.export(options.out)
+    compiled = compile_applied(*applied(found, inputs.model, inputs.dataset.data), inputs.task)
     if options.json_file is not None:
         document = {"file": ticket, "out": str(options.out), **compiled.report.to_dict()}
         write_json(document, options.json_file)
+    compiled.export(options.out)
     _report(compiled, options, Output(sys.stderr if options.json_file == STDOUT else None))
 
 
@@ -56,14 +60,11 @@ def _report(compiled: Compiled, options: CompileOptions, output: Output) -> None
         ],
     )
     times = report.milliseconds
-    if report.fell_back:
-        output.line("no kernels of ours are faster on this graph than the masked model")
-    else:
-        faster = times["masked"] / times["kernels"]
-        output.line(
-            f"whole graph in {times['kernels']:.3g} ms, {faster:.3g} times as fast as the masked "
-            f"model on the kept edges ({report.threads} threads)"
-        )
+    fastest, masked = times[report.fastest], times["masked"]
+    output.line(
+        f"whole graph in {fastest:.3g} ms by {report.fastest}, {masked / fastest:.3g} times as "
+        f"fast as the masked model on the kept edges ({report.threads} threads)"
+    )
     if report.differences is not None:
         output.line(
             f"equal to the masked model: {report.differences.float64:.1g} in float64, "

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 
 from fastglt.compile.compiled import Compiled, compile_applied, runner_for
 from fastglt.compile.kernels import timed
-from fastglt.compile.lower import Unsupported, lower
+from fastglt.compile.lower import Unsupported
 from fastglt.compile.ways import Cost
 from fastglt.cost import count_macs, num_bytes
 from fastglt.training.inputs import with_sparse_inputs
@@ -108,7 +108,7 @@ def bench(
     """
     model, data = dense[0].eval(), dense[1]
     small, kept = applied[0].eval(), applied[1]
-    compiled = compile_applied(small, kept, task.call)
+    compiled = compile_applied(small, kept, task)
     ours, ours_cost = _optimised(model, data, task)
     gate = edge_keep.to(next(model.parameters()).dtype)
     calls: dict[str, Callable[[], Tensor]] = {
@@ -151,7 +151,7 @@ def _optimised(
 ) -> tuple[Callable[[], Tensor], Cost | None]:
     """The dense model with sparse inputs, by our kernels where it can be taken apart."""
     try:
-        runner = runner_for(lower(model, data), data)
+        runner = runner_for(model, data)
     except Unsupported:
         sparse = with_sparse_inputs(model, data, task)
         return lambda: task.call(model, sparse), None

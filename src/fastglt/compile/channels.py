@@ -54,10 +54,7 @@ def live_channels(program: Program) -> Program:
 
 
 def merged(program: Program) -> Program:
-    """The program with consecutive scalings and shifts in one operation.
-
-    A scaling is also moved into the linear map in front of it, through a sum over neighbours.
-    """
+    """The program with consecutive scalings and shifts in one operation."""
     readers = _num_readers(program)
     ops = list(program.ops)
     for position, op in enumerate(ops):

@@ -15,15 +15,16 @@ from torch_geometric.data import Data
 
 from fastglt.compile.channels import live_channels, merged
 from fastglt.compile.edges import Graph, by_target
-from fastglt.compile.export import exported, save
+from fastglt.compile.export import check_path, exported, save
 from fastglt.compile.kernels import Choice, Runner, in_turn
 from fastglt.compile.lower import Unsupported, lower
 from fastglt.compile.plain import PlainModel
 from fastglt.compile.program import Program
-from fastglt.compile.verify import Call, Differences, verify
+from fastglt.compile.verify import Call, Differences, Reference, verify
 from fastglt.compile.ways import Cost
 from fastglt.cost import num_bytes, num_parameters
-from fastglt.errors import ModelError
+from fastglt.errors import InputError, ModelError
+from fastglt.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Report:
         bytes: Of these parameters.
         kept_shape: Why the model was not taken apart; ``None`` if it was.
         kernels: What was timed, and chosen.
-        fell_back: Whether the masked model on the kept edges is faster than any kernels of ours,
-            so that ``predict`` calls it.
-        milliseconds: Medians of ``predict`` by kernels and by calling the masked model.
+        fastest: What ``predict`` goes by, the faster of the two on this graph: ``"kernels"``, or
+            ``"masked"``, the ticket's model on the kept edges.
+        milliseconds: Medians of each of them.
         differences: Largest differences from the masked model; ``None`` where it is that model.
         threads: Of torch, when kernels were timed.
     """
@@ -54,7 +55,7 @@ class Report:
     bytes: tuple[int, int]
     kept_shape: str | None
     kernels: tuple[Choice, ...]
-    fell_back: bool
+    fastest: str
     milliseconds: dict[str, float]
     differences: Differences | None
     threads: int = field(default_factory=torch.get_num_threads)
@@ -88,17 +89,18 @@ class Compiled:
         predict: Callable[[], Tensor],
         report: Report,
         cost: Cost | None = None,
+        program: Program | None = None,
     ) -> None:
         self.model, self.data, self.columns, self.report = model, data, columns, report
-        self.cost = cost
+        self.cost, self._program = cost, program
         self._predict = predict
 
     def predict(self) -> Tensor:
         """Outputs ``[num_nodes, num_outputs]`` for the whole graph of the ticket.
 
-        Everything that depends on the graph alone was computed beforehand.
+        Everything that depends on its edges alone was computed beforehand.
         """
-        return self._predict()
+        return self._predict().clone() if self.cost is None else self._predict()
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write the model as a ``torch.export`` program, which needs neither PyG nor this library.
@@ -114,6 +116,7 @@ class Compiled:
             CompileError: The program differs from the model.
             OutputPathError: ``path`` cannot be written.
         """
+        check_path(Path(path))
         if not isinstance(self.model, PlainModel):
             raise ModelError(
                 f"this model cannot be exported, since it kept its shape: {self.report.kept_shape}"
@@ -130,43 +133,47 @@ class Compiled:
         """A copy of a graph of the same features with what the model reads of them.
 
         Edges stay as they are; :meth:`fastglt.Ticket.transform` prunes those of a new graph.
+
+        Raises:
+            InputError: The graph has another number of features.
         """
-        return _narrow(data, self.columns)
+        return data if self._program is None else narrowed(data, self._program)
 
 
-def compile_applied(model: nn.Module, data: Data, call: Call) -> Compiled:
+def compile_applied(model: nn.Module, data: Data, task: Task) -> Compiled:
     """Compile a masked model for its graph.
 
     Args:
         model: The model with its pruned weights at 0; it is not changed.
         data: The graph with its kept edges.
-        call: Calls a model on a graph.
+        task: Calls the model.
 
     Raises:
-        CompileError: If the result differs from the model.
+        CompileError: If the result differs from the model, or the model gives NaN or infinities.
     """
     model = copy.deepcopy(model).eval()
     data = by_target(data)
     try:
+        dtype = _dtype_of(model, task)
         # Folding in double precision, so that the proof can be in double precision too.
-        whole = lower(copy.deepcopy(model).double(), data)
+        whole = lower(copy.deepcopy(model).double(), _dense(data))
     except Unsupported as reason:
-        return _as_it_is(model, data, call, str(reason))
+        return _as_it_is(model, data, task.call, str(reason))
     program = merged(live_channels(whole))
-    dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
-    small, narrow = PlainModel(program.to(dtype)).eval(), _narrow(data, program.columns)
-    runner = Runner(program.to(dtype), _graph(narrow, program), narrow.x.to(dtype))
-    times = in_turn({"kernels": runner, "masked": lambda: _no_grad(call, model, data)})
-    fell_back = times["masked"] < times["kernels"]
-    predict = (lambda: _no_grad(call, model, data)) if fell_back else runner
+    small = PlainModel(program.to(dtype)).eval()
+    narrow, runner = narrowed(data, program), _bound(program, data, dtype)
+    ways: dict[str, Callable[[], Tensor]] = {
+        "kernels": runner,
+        "masked": _called(task.call, model, copy.copy(data)),
+    }
+    times = in_turn(ways)
+    fastest = min(times, key=times.__getitem__)
     differences = verify(
-        (model, data, call),
-        (
-            lambda precision: PlainModel(program.to(precision)).eval(),
-            lambda graph: _narrow(graph, program.columns),
-            call_plain,
-        ),
-        predict,
+        Reference(model, _dense(data), task.call),
+        lambda precision: PlainModel(program.to(precision)).eval(),
+        lambda graph: narrowed(graph, program),
+        lambda precision: _bound(program, data, precision),
+        ways[fastest],
     )
     report = Report(
         data.num_edges,
@@ -176,35 +183,82 @@ def compile_applied(model: nn.Module, data: Data, call: Call) -> Compiled:
         (num_bytes(model), num_bytes(small)),
         None,
         tuple(runner.choices),
-        fell_back,
+        fastest,
         times,
         differences,
     )
-    cost = None if fell_back else runner.cost
-    return Compiled(small, narrow, program.columns, predict, report, cost)
+    cost = runner.cost if fastest == "kernels" else None
+    return Compiled(small, narrow, program.columns, ways[fastest], report, cost, program)
 
 
-def runner_for(program: Program, data: Data) -> Runner:
+def _dtype_of(model: nn.Module, task: Task) -> torch.dtype:
+    """The precision of a model that a program can stand for.
+
+    Raises:
+        Unsupported: If the task calls the model in a way of its own, or the precision is low.
+    """
+    if type(task).call is not Task.call or type(task).keywords is not Task.keywords:
+        raise Unsupported(f"{type(task).__name__} calls the model in a way of its own")
+    dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if dtypes not in ({torch.float32}, {torch.float64}):
+        names = ", ".join(sorted(map(str, dtypes))) or "no parameters"
+        raise Unsupported(f"the model is neither in float32 nor in float64 ({names})")
+    return dtypes.pop()
+
+
+def _bound(program: Program, data: Data, dtype: torch.dtype) -> Runner:
     """A program bound to a graph that has all columns of the features."""
-    narrow = _narrow(data, program.columns)
-    return Runner(program, _graph(by_target(narrow), program), narrow.x)
+    ready = narrowed(data, program)
+    weight = ready.get("edge_weight") if program.reads_edge_weight else None
+    graph = Graph(ready.edge_index, weight, int(ready.num_nodes))
+    return Runner(program.to(dtype), graph, ready.x.to(dtype))
 
 
-def call_plain(model: nn.Module, data: Data) -> Tensor:
-    """Call a :class:`~fastglt.compile.plain.PlainModel` on a graph made ready for it."""
-    weight = data.get("edge_weight") if getattr(model, "reads_edge_weight", False) else None
-    out: Tensor = model(data.x, data.edge_index, weight)
-    return out
+def runner_for(model: nn.Module, data: Data) -> Runner:
+    """All of a model, nothing of it pruned, by the kernels that are fastest on a graph.
+
+    Raises:
+        Unsupported: If part of the model, or of what it reads of the graph, is not known.
+    """
+    ready = _dense(by_target(data))
+    program = lower(model, ready)
+    return _bound(program, ready, next(model.parameters()).dtype)
+
+
+def narrowed(data: Data, program: Program) -> Data:
+    """A copy of a graph with the columns of the features that a program reads.
+
+    Raises:
+        InputError: If the graph has another number of features.
+    """
+    result, x = copy.copy(data), data.get("x")
+    width = None if x is None or x.dim() != 2 else x.size(1)
+    if x is None or width != program.num_features:
+        raise InputError(
+            f"the graph must have the {program.num_features} features that the ticket's model was "
+            f"built for (got {width if x is None else list(x.shape)})"
+        )
+    dense = x if x.layout == torch.strided else x.to_dense()
+    result.x = dense.index_select(1, program.columns)
+    return result
+
+
+def _dense(data: Data) -> Data:
+    """A copy of a graph with what models read of it, and features as a plain matrix."""
+    x = data.get("x")
+    if isinstance(x, Tensor) and x.layout != torch.strided:
+        x = x.to_dense()
+    read = {name: data.get(name) for name in ("edge_index", "edge_weight", "edge_attr")}
+    there = {name: value for name, value in read.items() if value is not None}
+    return Data(x=x, num_nodes=data.num_nodes, **there)
 
 
 def _as_it_is(model: nn.Module, data: Data, call: Call, reason: str) -> Compiled:
     """Without taking the model apart: fewer edges, and nothing else."""
     x = data.get("x")
-    width = 0 if x is None else x.size(1)
-
-    def predict() -> Tensor:
-        return _no_grad(call, model, data)
-
+    width = x.size(1) if isinstance(x, Tensor) and x.dim() == 2 else 0
+    # What the caller does to the model and the graph is not to change what is predicted.
+    predict = _called(call, copy.deepcopy(model), copy.copy(data))
     report = Report(
         data.num_edges,
         ((), ()),
@@ -213,25 +267,16 @@ def _as_it_is(model: nn.Module, data: Data, call: Call, reason: str) -> Compiled
         (num_bytes(model), num_bytes(model)),
         reason,
         (),
-        True,
+        "masked",
         in_turn({"masked": predict}),
         None,
     )
     return Compiled(model, data, torch.arange(width), predict, report)
 
 
-def _no_grad(call: Call, model: nn.Module, data: Data) -> Tensor:
-    with torch.no_grad():
-        return call(model, data)
+def _called(call: Call, model: nn.Module, data: Data) -> Callable[[], Tensor]:
+    def predict() -> Tensor:
+        with torch.no_grad():
+            return call(model, data)
 
-
-def _narrow(data: Data, columns: Tensor) -> Data:
-    result = copy.copy(data)
-    x = data.x.to_dense() if data.x.layout != torch.strided else data.x
-    result.x = x.index_select(1, columns)
-    return result
-
-
-def _graph(data: Data, program: Program) -> Graph:
-    weight = data.get("edge_weight") if program.reads_edge_weight else None
-    return Graph(data.edge_index, weight, int(data.num_nodes))
+    return predict

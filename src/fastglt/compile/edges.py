@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -12,21 +11,16 @@ from torch_geometric.data import Data
 from fastglt._csr import ignore_csr_warnings
 from fastglt.compile.plain import sum_weights
 from fastglt.compile.program import Rule
+from fastglt.gating import reorder_edges
 
 
 def by_target(data: Data) -> Data:
     """A copy of a graph with its edges ordered by target, then by source.
 
-    Everything that has one entry an edge is put into the same order.
+    Everything that belongs to an edge is put into the same order; supervision edges keep theirs.
     """
     source, target = data.edge_index
-    order = torch.argsort(target * data.num_nodes + source, stable=True)
-    result = copy.copy(data)
-    for name in data.edge_attrs():
-        value = data[name]
-        if isinstance(value, Tensor) and value.layout == torch.strided:
-            result[name] = value.index_select(data.__cat_dim__(name, value), order)
-    return result
+    return reorder_edges(data, torch.argsort(target * data.num_nodes + source, stable=True))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from fastglt._atomic import atomic_write
+from fastglt._atomic import atomic_write, check_writable
 from fastglt.compile.verify import ROUNDED, difference
 from fastglt.errors import CompileError, OutputPathError
 
@@ -68,13 +68,23 @@ def exported(
     return program
 
 
-def save(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Write a program as a ``.pt2`` file, in place of an existing one only when all went well.
+def check_path(path: Path) -> None:
+    """Refuse a path that a program cannot be written to, before it is traced.
 
     Raises:
         OutputPathError: ``path`` cannot be written, or does not end in ``.pt2``.
     """
     if path.suffix != ".pt2":
         raise OutputPathError(f"an exported program goes into a .pt2 file (got {str(path)!r})")
+    check_writable(path)
+
+
+def save(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Write a program as a ``.pt2`` file, in place of an existing one only when all went well.
+
+    Raises:
+        OutputPathError: ``path`` cannot be written, or does not end in ``.pt2``.
+    """
+    check_path(path)
     with atomic_write(path) as temporary:
         torch.export.save(program, temporary)

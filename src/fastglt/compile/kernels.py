@@ -92,7 +92,7 @@ def _smallest(x: Tensor) -> Tensor:
         return x
     entries = x.nonzero().t()
     if entries.size(1) > SPARSE_FEATURES * x.numel():
-        return x.contiguous()
+        return x.clone(memory_format=torch.contiguous_format)
     return csr(entries, x[entries[0], entries[1]], (x.size(0), x.size(1)))
 
 
@@ -135,11 +135,19 @@ def timed(
     times: dict[str, list[float]] = {name: [] for name in kernels}
     for repeat in range(repeats + 1):
         for name, kernel in kernels.items():
+            _settle()
             start = time.perf_counter()
             kernel(*inputs)
+            _settle()
             if repeat:
                 times[name].append(1000 * (time.perf_counter() - start))
     return times
+
+
+def _settle() -> None:
+    """Wait for what a GPU was told to do."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
 
 
 def _title(op: Op) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric import nn as gnn
 from torch_geometric.data import Data
+from torch_geometric.nn import MessagePassing
 
 from fastglt.compile.program import (
     Aggregate,
@@ -26,12 +27,13 @@ from fastglt.compile.program import (
     Rule,
     Scale,
 )
-from fastglt.gating import accepts_keyword
+from fastglt.gating import accepts_keyword, has_message_hooks
 from fastglt.models.gat import InputDropoutGAT
 
 POINTWISE: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh,
     nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.LogSigmoid,
+    nn.Softshrink, nn.Hardshrink, nn.Tanhshrink, nn.Threshold,
 )  # fmt: skip
 """Functions of each number by itself."""
 NOTHING: tuple[type[nn.Module], ...] = (nn.Identity, nn.Dropout, nn.AlphaDropout)
@@ -66,16 +68,28 @@ class Lowering:
         Raises:
             Unsupported: If this kind of module is not known, or an option of it.
         """
-        emit = LOWERINGS.get(type(module))
-        if emit is None:
-            if type(module) in NOTHING:
-                return value
-            if type(module) in POINTWISE:
-                return self.emit(Map(value, module))
-            raise Unsupported(f"{type(module).__name__} is not taken apart")
-        if _has_hooks(module):
-            raise Unsupported(f"{type(module).__name__} has hooks")
-        return emit(self, module, value)
+        known(module)
+        if type(module) in NOTHING:
+            return value
+        if type(module) in POINTWISE:
+            return self.emit(Map(value, module))
+        return LOWERINGS[type(module)](self, module, value)
+
+
+def known(module: object) -> None:
+    """Refuse a module that may compute something else than its kind says.
+
+    Raises:
+        Unsupported: If its kind is not known, or it has hooks or a ``forward`` of its own.
+    """
+    kind = type(module)
+    if not isinstance(module, nn.Module) or kind not in {*LOWERINGS, *NOTHING, *POINTWISE}:
+        name = getattr(module, "__name__", kind.__name__)
+        raise Unsupported(f"{kind.__module__.partition('.')[0]}'s {name} is not taken apart")
+    hooks = (module._forward_hooks, module._forward_pre_hooks)
+    listened = isinstance(module, MessagePassing) and has_message_hooks(module)
+    if any(hooks) or listened or "forward" in vars(module):
+        raise Unsupported(f"{kind.__name__} has hooks, or a forward of its own")
 
 
 def lower(model: nn.Module, data: Data) -> Program:
@@ -91,9 +105,13 @@ def lower(model: nn.Module, data: Data) -> Program:
     x = data.get("x")
     if x is None:
         raise Unsupported("the graph has no features")
+    if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
+        raise Unsupported("the features are no matrix of floating-point numbers")
     if data.get("edge_attr") is not None and accepts_keyword(model, "edge_attr"):
         raise Unsupported("the model reads edge_attr")
     weighted = data.get("edge_weight") is not None and accepts_keyword(model, "edge_weight")
+    if weighted and data.edge_weight.dim() != 1:
+        raise Unsupported("edge_weight has more than one dimension")
     lowering = Lowering(weighted)
     output = lowering.module(model, 0)
     if output != len(lowering.ops) or not lowering.ops:
@@ -179,7 +197,8 @@ def _gin_conv(low: Lowering, module: Any, value: int) -> int:
 
 def _first_linear(module: Any) -> tuple[Any, Callable[[Lowering, int], int]]:
     """The linear map that a network begins with, and what comes after it."""
-    if isinstance(module, (nn.Linear, gnn.Linear)):
+    known(module)
+    if type(module) in (nn.Linear, gnn.Linear):
         return module, lambda _, value: value
     if type(module) is nn.Sequential and len(module):
         first, rest = _first_linear(module[0])
@@ -208,6 +227,7 @@ def _sage_conv(low: Lowering, module: Any, value: int) -> int:
     _plain_conv(module, ("mean", "add", "sum"))
     if module.normalize or module.project:
         raise Unsupported("SAGEConv with normalize or project")
+    known(module.lin_l)
     rule = Rule("mean" if module.aggr == "mean" else "sum")
     heard = low.emit(Linear(value, module.lin_l.weight.detach()))
     heard = _shift(low, low.emit(Aggregate(heard, rule)), module.lin_l.bias)
@@ -243,6 +263,7 @@ def _gat_conv(low: Lowering, module: Any, value: int) -> int:
 
 
 def _basic_gnn(low: Lowering, module: Any, value: int) -> int:
+    known(module.dropout)
     kept = []
     for position, (conv, norm) in enumerate(zip(module.convs, module.norms, strict=True)):
         value = low.module(conv, value)
@@ -254,10 +275,6 @@ def _basic_gnn(low: Lowering, module: Any, value: int) -> int:
     elif module.jk_mode not in (None, "last"):
         raise Unsupported(f"jumping knowledge {module.jk_mode!r}")
     return low.module(module.lin, value) if hasattr(module, "lin") else value
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 LOWERINGS: dict[type[nn.Module], Callable[[Lowering, Any, int], int]] = {

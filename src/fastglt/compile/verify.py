@@ -27,7 +27,7 @@ class Differences:
     """Largest differences that were seen, in units of the largest output or 1.
 
     Attributes:
-        float64: On the whole graph, in double precision.
+        float64: On the whole graph, in double precision, of the module and of the kernels.
         float32: On the whole graph, in single precision.
         subgraphs: On random induced subgraphs, in double precision.
         predict: Of what is precomputed for this graph, in the model's own precision.
@@ -51,41 +51,71 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return gap if gap == gap else float("inf")
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What a compiled model is to give.
+
+    Attributes:
+        model: The masked model.
+        data: Its graph, with the kept edges.
+        call: Calls the model on a graph.
+    """
+
+    model: nn.Module
+    data: Data
+    call: Call
+
+    def outputs(self, dtype: torch.dtype, data: Data) -> Tensor:
+        """Outputs on a graph, in a precision."""
+        return self.call(copy.deepcopy(self.model).eval().to(dtype), _graph_in(data, dtype))
+
+
 @torch.no_grad()
 def verify(
-    reference: tuple[nn.Module, Data, Call],
-    compiled: tuple[Callable[[torch.dtype], nn.Module], Callable[[Data], Data], Call],
+    reference: Reference,
+    plain: Callable[[torch.dtype], nn.Module],
+    prepare: Callable[[Data], Data],
+    kernels: Callable[[torch.dtype], Callable[[], Tensor]],
     predict: Callable[[], Tensor],
     seed: int = 0,
 ) -> Differences:
     """Compare a compiled model with the masked one.
 
     Args:
-        reference: The masked model, its graph, and how it is called.
-        compiled: What gives the compiled model in a precision, what makes its graph of one of the
-            former, and how it is called.
+        reference: What it is to give.
+        plain: The compiled module in a precision.
+        prepare: Makes a graph ready for it.
+        kernels: The program bound to the whole graph, in a precision.
         predict: Gives the whole graph's outputs in the model's own precision.
         seed: Of the random subgraphs.
 
     Raises:
         CompileError: If they differ by more than :data:`EXACT` in float64, or :data:`ROUNDED` in
-            float32.
+            float32, or the masked model gives NaN or infinities.
     """
-    model, data, call = reference
-    small, prepare, call_small = compiled
+    data, generator = reference.data, torch.Generator().manual_seed(seed)
 
     def gap(dtype: torch.dtype, graph: Data) -> float:
-        expected = call(_in(model, dtype), _graph_in(graph, dtype))
-        found = call_small(small(dtype), _graph_in(prepare(graph), dtype))
-        return difference(found, expected)
+        ready = _graph_in(prepare(graph), dtype)
+        model = plain(dtype)
+        weight = ready.get("edge_weight") if model.reads_edge_weight else None
+        found = model(ready.x, ready.edge_index, weight)
+        return difference(found, reference.outputs(dtype, graph))
 
-    generator = torch.Generator().manual_seed(seed)
+    own = reference.call(copy.deepcopy(reference.model).eval(), data)
+    if not bool(own.isfinite().all()):
+        raise CompileError(
+            "the masked model gives NaN or infinities on this graph, so that nothing can be "
+            "compared with it"
+        )
     parts = [data.subgraph(_some(data, generator)) for _ in range(SUBGRAPHS)]
+    double = torch.float64
+    bound = difference(kernels(double)(), reference.outputs(double, data))
     result = Differences(
-        gap(torch.float64, data),
+        max(gap(double, data), bound),
         gap(torch.float32, data),
-        max(gap(torch.float64, part) for part in parts),
-        difference(predict(), call(copy.deepcopy(model).eval(), data)),
+        max(gap(double, part) for part in parts),
+        difference(predict(), own),
     )
     _check("in float64", result.float64, EXACT)
     _check("in float64 on a random subgraph", result.subgraphs, EXACT)
@@ -107,10 +137,6 @@ def _some(data: Data, generator: torch.Generator) -> Tensor:
     keep = torch.rand(data.num_nodes, generator=generator) < 0.5
     keep[torch.randint(data.num_nodes, (1,), generator=generator)] = True
     return keep.to(data.edge_index.device)
-
-
-def _in(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    return copy.deepcopy(model).eval().to(dtype)
 
 
 def _graph_in(data: Data, dtype: torch.dtype) -> Data:

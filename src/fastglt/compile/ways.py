@@ -229,17 +229,22 @@ def ways(op: Op, graph: Graph, inputs: list[Tensor], *, overwrites: bool) -> lis
     if isinstance(op, Linear):
         x = inputs[0]
         if x.layout != torch.strided:
-            sparse = [SparseFeatures(op, by_rows=by_rows) for by_rows in (False, True)]
+            sparse = [SparseFeatures(op, by_rows=by_rows) for by_rows in _products(x)]
             return [*sparse, DenseLinear(op, x.to_dense())]
         entries = int(op.weight.count_nonzero())
         few = 0 < entries <= SPARSE_WEIGHTS * op.weight.numel()
         return [DenseLinear(op), SparseWeights(op)] if few else [DenseLinear(op)]
     if isinstance(op, Aggregate):
         matrix = graph.adjacency(op.rule, inputs[0].dtype)
-        return [NeighborSum(matrix, by_rows=by_rows) for by_rows in (False, True)]
+        return [NeighborSum(matrix, by_rows=by_rows) for by_rows in _products(matrix)]
     if isinstance(op, Attend):
         return [AttentionByHead(op, graph)]
     return [Elementwise(_function(op, overwrites))]
+
+
+def _products(matrix: Tensor) -> tuple[bool, ...]:
+    """Whether products go row by row, in the ways that there are; only CPUs have the choice."""
+    return (False, True) if matrix.device.type == "cpu" else (False,)
 
 
 def _function(

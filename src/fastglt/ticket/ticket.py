@@ -222,8 +222,8 @@ class Ticket(TicketContent):  # noqa: D101
         from fastglt.training.tasks import NodeClassification
 
         applied, pruned = self.apply(model, data, match)
-        call = NodeClassification().call if task is None else task.call
-        return compile_applied(uncompiled(applied), plain_graph(pruned), call)
+        calls = NodeClassification() if task is None else task
+        return compile_applied(uncompiled(applied), plain_graph(pruned), calls)
 
     def apply_weights(self, model: nn.Module) -> nn.Module:
         """The trained, masked weights alone, for graphs that were not searched.
