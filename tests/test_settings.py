@@ -178,4 +178,7 @@ def test_what_edges_are_scored_by_follows_the_teacher_unless_it_is_said():
     assert resolve_settings({"teacher": "none"}).edge_score == "divergence+agreement"
     told = resolve_settings({"teacher": "none", "edge_score": "divergence"})
     assert told.edge_score == "divergence"
+    # Methods that never had a teacher do not go by it.
+    assert resolve_settings({"teacher": "none", "method": "ugs"}).edge_score == "divergence"
+    assert resolve_settings({"preset": "paper"}).edge_score == "trained-gate"
     assert Settings.model_validate_json(told.model_dump_json()) == told

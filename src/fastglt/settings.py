@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import (
@@ -323,14 +322,6 @@ class Settings(DenoiseConfig):
     def dropout_factor_at(self, density: float) -> float:
         """What its probabilities of dropout are multiplied by."""
         return math.pow(density, self.dropout_power)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_a_teacher(cls, given: Any) -> Any:
-        told = isinstance(given, Mapping) and "edge_score" not in given
-        if told and given.get("teacher") == "none":
-            return {**given, "edge_score": UNTAUGHT}
-        return given
 
     @field_validator("edge_score")
     @classmethod

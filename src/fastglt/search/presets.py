@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from fastglt.errors import BudgetError, UnknownNameError
 from fastglt.search import METHODS
-from fastglt.settings import NEUTRAL, Settings, as_input_error
+from fastglt.settings import NEUTRAL, UNTAUGHT, Settings, as_input_error
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -68,8 +68,11 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
         if name not in Settings.model_fields:
             raise UnknownNameError("setting", name, Settings.model_fields)
     method = str(given.get("method", Settings.model_fields["method"].default))
+    own = own_defaults(method, preset)
+    if given.get("teacher") == "none" and not {"teacher", "edge_score"} & own.keys():
+        own["edge_score"] = UNTAUGHT
     try:
-        settings = Settings(**{**own_defaults(method, preset), **given})
+        settings = Settings(**{**own, **given})
     except ValidationError as error:
         raise as_input_error(error) from None
     _check_budgets(settings)
