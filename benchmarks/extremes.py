@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -197,7 +197,7 @@ def _by_budget(
             budget = f"{cell.settings['edge_sparsity']:g}/{cell.settings['weight_sparsity']:g}"
             found[budget][named(cell)][cell.seed, cell.split_seed] = cell.test_ticket
     return {
-        budget: sorted(by_name.items(), key=lambda item: not item[0].startswith("fastglt"))
+        budget: sorted(by_name.items(), key=lambda item: not _is_ours(item[0]))
         for budget, by_name in found.items()
     }
 
@@ -219,18 +219,16 @@ def _chosen(
                 yield args.study / section / f"{model}-{dataset}", model, dataset, cells
 
 
-def _sections(text: str) -> list[str]:
-    unknown = {*names(text)} - {*SECTIONS}
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
-    return names(text)
+def _names_of(there_are: Iterable[str]) -> Callable[[str], list[str]]:
+    """An argument that is a list with commas, of names that there are."""
 
+    def parsed(text: str) -> list[str]:
+        unknown = {*names(text)} - {*there_are}
+        if unknown:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
+        return names(text)
 
-def _cells(text: str) -> list[str]:
-    unknown = {*names(text)} - {cell for cells in SECTIONS.values() for cell in cells}
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
-    return names(text)
+    return parsed
 
 
 COMMANDS = {
@@ -243,8 +241,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     top.add_argument("command", choices=COMMANDS)
     top.add_argument("--study", type=Path, default=STUDY)
-    top.add_argument("--sections", type=_sections, default=list(SECTIONS))
-    top.add_argument("--cells", type=_cells, help="backbone:graph,...; default: all")
+    top.add_argument("--sections", type=_names_of(SECTIONS), default=list(SECTIONS))
+    cells = {cell for section in SECTIONS.values() for cell in section}
+    top.add_argument("--cells", type=_names_of(cells), help="backbone:graph,...; default: all")
     top.add_argument("--methods", help="with commas between them; default: ours and its controls")
     top.add_argument("--seeds", type=int, default=10)
     top.add_argument("--max-seeds", type=int, help="go on to so many where nothing is decided")

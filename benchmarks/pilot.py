@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 from _compare import HEADER, fastglt, print_tables
-from fastglt.search import METHODS as METHODS_THERE_ARE
+from fastglt import search
 
 STUDY = Path(__file__).parent / "results" / "pilot"
 BUDGETS = (
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
 def _suits(method: str, weight_sparsity: float) -> bool:
     """Some methods prune edges only; a narrower model is a control for fewer weights only."""
     if weight_sparsity > 0:
-        return METHODS_THERE_ARE[method.partition(":")[0]].prunes_weights
+        return search.METHODS[method.partition(":")[0]].prunes_weights
     return method != "small-dense"
 
 

@@ -58,28 +58,22 @@ def merged(program: Program) -> Program:
     readers = _num_readers(program)
     ops = list(program.ops)
     for position, op in enumerate(ops):
-        if not isinstance(op, Scale):
+        if not isinstance(op, Scale) or op.source == 0 or readers[op.source] > 1:
             continue
-        before = op.source
-        if isinstance(ops[before - 1], Scale) and before and readers[before] == 1:
-            first = ops[before - 1]
-            assert isinstance(first, Scale)
+        first = ops[op.source - 1]
+        if isinstance(first, Scale):
             ops[position] = _composed(first, op)
-            ops[before - 1] = Scale(first.source)
+            ops[op.source - 1] = Scale(first.source)
     return _without_nothing(replace(program, ops=tuple(ops)))
 
 
 def _composed(first: Scale, second: Scale) -> Scale:
-    scale = second.scale if first.scale is None else first.scale
-    if first.scale is not None and second.scale is not None:
-        scale = first.scale * second.scale
-    shift = first.shift
-    if shift is not None and second.scale is not None:
-        shift = shift * second.scale
-    if shift is None or second.shift is None:
-        shift = second.shift if shift is None else shift
-    else:
-        shift = shift + second.shift
+    scale, shift = first.scale, first.shift
+    if second.scale is not None:
+        scale = second.scale if scale is None else scale * second.scale
+        shift = None if shift is None else shift * second.scale
+    if second.shift is not None:
+        shift = second.shift if shift is None else shift + second.shift
     return Scale(first.source, scale, shift)
 
 

@@ -144,7 +144,9 @@ def _activated(low: Lowering, module: Any, norm: nn.Module, value: int) -> int:
 
 
 def _batch_norm(low: Lowering, module: Any, value: int) -> int:
-    module = getattr(module, "module", module)  # PyG's holds torch's
+    if isinstance(module, gnn.BatchNorm):  # it holds torch's
+        module = module.module
+        known(module)
     if module.running_mean is None:
         raise Unsupported("a BatchNorm without running statistics depends on all nodes")
     scale = (module.running_var + module.eps).rsqrt()
