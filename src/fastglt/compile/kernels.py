@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from fastglt._csr import ignore_csr_warnings
+from fastglt.compile.candidates import groups, ways
 from fastglt.compile.edges import Graph, csr
+from fastglt.compile.native import build
 from fastglt.compile.program import Linear, Op, Program, sources
-from fastglt.compile.ways import Cost, Way, ways
+from fastglt.compile.ways import Cost, Way, sparse_entries
 
 REPEATS = 5
 """Timed calls of each kernel, in turn."""
@@ -46,12 +48,14 @@ class Step:
     Attributes:
         way: What is called.
         sources: The values that it reads.
+        value: The value that it writes.
         last_read: Values that nobody reads afterwards.
         cost: What it takes.
     """
 
     way: Way
     sources: tuple[int, ...]
+    value: int
     last_read: tuple[int, ...]
     cost: Cost
 
@@ -69,46 +73,52 @@ class Runner:
         self.choices: list[Choice] = []
         with torch.no_grad(), ignore_csr_warnings():
             self._steps = _bind(program, graph, self._x, self.choices)
+        self._output = len(program.ops)
         self.cost = sum((step.cost for step in self._steps), Cost(0, 0))
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
         """Output ``[num_nodes, num_outputs]``."""
-        values: list[Tensor | None] = [self._x]
-        with ignore_csr_warnings():
-            for step in self._steps:
-                inputs = [values[source] for source in step.sources]
-                values.append(step.way(*inputs))  # type: ignore[arg-type]  # none was freed yet
-                for value in step.last_read:
-                    values[value] = None
-        out = values[-1]
-        assert out is not None
-        return out
+        values = {0: self._x}
+        for step in self._steps:
+            values[step.value] = step.way(*(values[source] for source in step.sources))
+            for value in step.last_read:
+                del values[value]
+        return values[self._output]
+
+
+def is_sparse(x: Tensor) -> bool:
+    """Whether features are worth keeping as CSR: most of them are 0."""
+    return x.layout != torch.strided or int(x.count_nonzero()) <= SPARSE_FEATURES * x.numel()
 
 
 def _smallest(x: Tensor) -> Tensor:
     """Features as CSR where most of them are 0."""
     if x.layout != torch.strided:
         return x
-    entries = x.nonzero().t()
-    if entries.size(1) > SPARSE_FEATURES * x.numel():
+    if not is_sparse(x):
         return x.clone(memory_format=torch.contiguous_format)
-    return csr(entries, x[entries[0], entries[1]], (x.size(0), x.size(1)))
+    return csr(*sparse_entries(x))
 
 
 def _bind(program: Program, graph: Graph, x: Tensor, choices: list[Choice]) -> list[Step]:
-    values: list[Tensor] = [x]
+    values = {0: x}
     last = {source: position for position, op in enumerate(program.ops) for source in sources(op)}
+    native = build.why_not() is None
     steps = []
-    for position, op in enumerate(program.ops):
-        read = sources(op)
+    for group in groups(program):
+        op, read = group.head, sources(group.head)
         inputs = [values[source] for source in read]
         # What nobody else reads may be overwritten, but for the features.
-        overwrites = last[read[0]] == position and read[0] > 0 and read.count(read[0]) == 1
-        way = _fastest(op, ways(op, graph, inputs, overwrites=overwrites), inputs, choices)
-        values.append(way(*(one.clone() for one in inputs)))
-        freed = tuple({source for source in read if last[source] == position})
-        steps.append(Step(way, read, freed, way.cost(inputs, values[-1])))
+        overwrites = last[read[0]] == group.position and read[0] > 0 and read.count(read[0]) == 1
+        tried = ways(group, graph, inputs, overwrites=overwrites, native=native)
+        way = _fastest(op, tried, inputs, choices)
+        out = way(*(one.clone() for one in inputs)) if overwrites else way(*inputs)
+        freed = tuple({source for source in read if last[source] == group.position})
+        steps.append(Step(way, read, group.value, freed, way.cost(inputs, out)))
+        values[group.value] = out
+        for source in freed:
+            del values[source]
     return steps
 
 

@@ -172,7 +172,7 @@ class Program:
 
     def to(self, dtype: torch.dtype) -> Program:
         """The same in another precision."""
-        return replace(self, ops=tuple(_cast(op, dtype) for op in self.ops))
+        return replace(self, ops=tuple(cast(op, dtype) for op in self.ops))
 
 
 def sources(op: Op) -> tuple[int, ...]:
@@ -185,7 +185,8 @@ def tensors(op: Op) -> dict[str, Tensor]:
     return {name: value for name, value in vars(op).items() if isinstance(value, Tensor)}
 
 
-def _cast(op: Op, dtype: torch.dtype) -> Op:
+def cast(op: Op, dtype: torch.dtype) -> Op:
+    """An operation in another precision."""
     floats: dict[str, Any] = {
         name: value.to(dtype) for name, value in tensors(op).items() if value.is_floating_point()
     }

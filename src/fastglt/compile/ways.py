@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from fastglt._csr import ignore_csr_warnings
 from fastglt.compile.edges import Graph, csr
-from fastglt.compile.plain import Joined, RowNorm, in_place
-from fastglt.compile.program import Aggregate, Attend, Join, LayerNorm, Linear, Map, Op, Scale
-
-SPARSE_WEIGHTS = 0.2
-"""Share of a weight matrix that may be other than 0 for a sparse product to be tried."""
+from fastglt.compile.program import Attend, Linear
 
 
 @dataclass(frozen=True)
@@ -60,11 +56,23 @@ def num_bytes_of(tensor: Tensor) -> int:
     return sum(part.numel() * part.element_size() for part in parts)
 
 
-def product_cost(matrix: Tensor, columns: int) -> Cost:
-    """A CSR matrix times a dense one with so many columns: a row is gathered for each entry."""
-    size, entries = matrix.element_size(), matrix._nnz()
+def product_cost(matrix: Tensor, columns: int, size: int | None = None) -> Cost:
+    """A CSR matrix times a dense one with so many columns: a row is gathered for each entry.
+
+    Args:
+        matrix: The matrix.
+        columns: Of the other.
+        size: Bytes of its numbers; those of the matrix by default.
+    """
+    size, entries = size or matrix.element_size(), matrix._nnz()
     rows = (entries + matrix.size(0)) * columns
     return Cost(entries * columns, num_bytes_of(matrix) + rows * size)
+
+
+def sparse_entries(weight: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """Index ``[2, n]``, values and shape of what is not 0 in a matrix, by rows."""
+    index = weight.nonzero().t()
+    return index, weight[index[0], index[1]], (weight.size(0), weight.size(1))
 
 
 def spmm(matrix: Tensor, x: Tensor, *, by_rows: bool) -> Tensor:
@@ -118,9 +126,7 @@ class SparseWeights(Way):
     name = "sparse weights"
 
     def __init__(self, op: Linear) -> None:
-        entries = op.weight.nonzero().t()
-        shape = (op.weight.size(0), op.weight.size(1))
-        self._matrix, self._bias = csr(entries, op.weight[entries[0], entries[1]], shape), op.bias
+        self._matrix, self._bias = csr(*sparse_entries(op.weight)), op.bias
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, out]``."""
@@ -158,8 +164,7 @@ class AttentionByHead(Way):
         graph = graph.with_loops() if op.loops else graph
         self._source, self._target = graph.edge_index
         self._shape = (graph.num_nodes, graph.num_nodes)
-        ones = op.att_source.new_ones(self._source.numel())
-        self._pattern = csr(graph.edge_index.flip(0), ones, self._shape)
+        self._pattern = graph.pattern(op.att_source.dtype)
         self._offsets = self._pattern.crow_indices().to(torch.int64)
         heads, head = torch.unique(op.head, return_inverse=True)
         by_head = F.one_hot(head, max(len(heads), 1)).to(op.att_source)
@@ -183,9 +188,10 @@ class AttentionByHead(Way):
         for head, channels in enumerate(self._parts):
             if not len(channels):
                 continue
-            matrix = torch.sparse_csr_tensor(
-                starts, columns, share[head], self._shape, check_invariants=False
-            )
+            with ignore_csr_warnings():
+                matrix = torch.sparse_csr_tensor(
+                    starts, columns, share[head], self._shape, check_invariants=False
+                )
             # The last column sums the shares themselves.
             wide = torch.cat([x.index_select(1, channels), x.new_ones(x.size(0), 1)], dim=1)
             summed = matrix @ wide
@@ -206,6 +212,25 @@ class AttentionByHead(Way):
         return result
 
 
+class Chain(Way):
+    """An operation and what follows it number by number."""
+
+    def __init__(self, head: Way, tail: list[Way]) -> None:
+        self.name = head.name
+        self._head, self._tail = head, tail
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """``[num_nodes, channels]``."""
+        value = self._head(*inputs)
+        for way in self._tail:
+            value = way(value)
+        return value
+
+    def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
+        """That of all, whose values have one shape."""
+        return sum((way.cost([out], out) for way in self._tail), self._head.cost(inputs, out))
+
+
 class Elementwise(Way):
     """What works number by number or row by row."""
 
@@ -215,60 +240,6 @@ class Elementwise(Way):
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, channels]``."""
         return self._function(*inputs)
-
-
-def ways(op: Op, graph: Graph, inputs: list[Tensor], *, overwrites: bool) -> list[Way]:
-    """The ways to compute an operation that are worth a try.
-
-    Args:
-        op: The operation.
-        graph: The edges.
-        inputs: What it reads: ``[num_nodes, channels]`` each, the features maybe as CSR.
-        overwrites: Whether the first of them may be overwritten.
-    """
-    if isinstance(op, Linear):
-        x = inputs[0]
-        if x.layout != torch.strided:
-            sparse = [SparseFeatures(op, by_rows=by_rows) for by_rows in _products(x)]
-            return [*sparse, DenseLinear(op, x.to_dense())]
-        entries = int(op.weight.count_nonzero())
-        few = 0 < entries <= SPARSE_WEIGHTS * op.weight.numel()
-        return [DenseLinear(op), SparseWeights(op)] if few else [DenseLinear(op)]
-    if isinstance(op, Aggregate):
-        matrix = graph.adjacency(op.rule, inputs[0].dtype)
-        return [NeighborSum(matrix, by_rows=by_rows) for by_rows in _products(matrix)]
-    if isinstance(op, Attend):
-        return [AttentionByHead(op, graph)]
-    return [Elementwise(_function(op, overwrites))]
-
-
-def _products(matrix: Tensor) -> tuple[bool, ...]:
-    """Whether products go row by row, in the ways that there are; only CPUs have the choice."""
-    return (False, True) if matrix.device.type == "cpu" else (False,)
-
-
-def _function(
-    op: Scale | Map | LayerNorm | Join, overwrites: bool
-) -> Callable[..., Tensor] | nn.Module:
-    if isinstance(op, Scale):
-        return _scaling(op.scale, op.shift, overwrites)
-    if isinstance(op, Map):
-        return in_place(copy.deepcopy(op.module), overwrites)
-    return RowNorm(op) if isinstance(op, LayerNorm) else Joined(op.how)
-
-
-def _scaling(
-    scale: Tensor | None, shift: Tensor | None, overwrites: bool
-) -> Callable[[Tensor], Tensor]:
-    def scaled(x: Tensor) -> Tensor:
-        if scale is not None:
-            x = x.mul_(scale) if overwrites else x * scale
-            return x if shift is None else x.add_(shift)
-        if shift is None:
-            return x
-        return x.add_(shift) if overwrites else x + shift
-
-    return scaled
 
 
 def _product_name(by_rows: bool) -> str:
