@@ -101,7 +101,7 @@ def ways(
     tail = [_elementwise(cast(op, dtype), overwrites=True) for op in group.tail]
     heads = _heads(cast(group.head, dtype), graph, inputs, overwrites)
     found = [Chain(head, tail) if tail else head for head in heads]
-    if native and inputs[0].device.type == "cpu" and supports(dtype):
+    if native and supports(inputs[0], graph.edge_index.size(1)):
         found += _native(group, graph, inputs, tail)
     return found
 

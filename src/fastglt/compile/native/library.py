@@ -42,9 +42,11 @@ _ARGUMENTS: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
-def supports(dtype: torch.dtype) -> bool:
-    """Whether there are kernels for values of a precision."""
-    return dtype in _WORKING
+def supports(x: Tensor, num_edges: int) -> bool:
+    """Whether there are kernels for values like these, on a graph of so many edges."""
+    entries = 0 if x.layout == torch.strided else x._nnz()
+    small = max(entries, *x.shape, num_edges + x.size(0)) < 2**31
+    return x.device.type == "cpu" and x.dtype in _WORKING and small
 
 
 def padded_heads(heads: int) -> int:
@@ -74,13 +76,13 @@ class Rows:
     """A CSR matrix as the kernels read it, in their working precision.
 
     Args:
-        matrix: ``[rows, columns]`` CSR with 32-bit indices.
+        matrix: ``[rows, columns]`` CSR of less than 2^31 entries, rows and columns.
         dtype: Of the values that it will be multiplied with.
     """
 
     def __init__(self, matrix: Tensor, dtype: torch.dtype) -> None:
-        self.starts = matrix.crow_indices().contiguous()
-        columns = matrix.col_indices()
+        self.starts = matrix.crow_indices().to(torch.int32).contiguous()
+        columns = matrix.col_indices().to(torch.int32)
         self.columns = torch.cat([columns, columns.new_zeros(PADDING)])
         self.values = matrix.values().to(working(dtype)).contiguous()
         self.shape = (matrix.size(0), matrix.size(1))
