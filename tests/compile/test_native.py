@@ -91,7 +91,12 @@ def test_products_of_any_width(width, rows, density, dtype, slope, shifted, seed
 def test_rows_that_do_not_follow_each_other():
     left, whole = matrix(20, 30, 0.3, 0), matrix(30, 50, 1.0, 1)
     rows = as_rows(left, torch.float64)
-    for part in (whole[:, 3:20], whole.t().contiguous().t(), whole[:, :1], whole[:1].expand(30, -1)):
+    for part in (
+        whole[:, 3:20],
+        whole.t().contiguous().t(),
+        whole[:, :1],
+        whole[:1].expand(30, -1),
+    ):
         torch.testing.assert_close(product(rows, part, Ending()), left @ part)
 
 

@@ -118,7 +118,7 @@ def _heads(op: Op, graph: Graph, inputs: list[Tensor], overwrites: bool) -> list
         matrix = graph.adjacency(op.rule, inputs[0].dtype)
         return [NeighborSum(matrix, by_rows=by_rows) for by_rows in _products(matrix)]
     if isinstance(op, Attend):
-        return [AttentionByHead(op, graph)]
+        return [AttentionByHead(op, graph, inputs[0].dtype)]
     return [_elementwise(op, overwrites)]
 
 
@@ -150,7 +150,7 @@ def _products(matrix: Tensor) -> tuple[bool, ...]:
     """Whether products go row by row, in the ways that there are; only CPUs have the choice."""
     if matrix.device.type != "cpu":
         return (False,)
-    return (True,) if matrix.dtype == torch.bfloat16 else (False, True)
+    return (True,) if matrix.element_size() < 4 else (False, True)
 
 
 def _elementwise(op: Op, overwrites: bool) -> Way:

@@ -22,7 +22,7 @@ from fastglt.compile.native.build import why_not
 from fastglt.compile.order import folded, summed_first
 from fastglt.compile.plain import PlainModel
 from fastglt.compile.program import Program
-from fastglt.compile.verify import Call, Differences, Reference, verify
+from fastglt.compile.verify import LOW, ROUNDED, Call, Differences, Reference, verify
 from fastglt.compile.ways import Cost
 from fastglt.cost import num_bytes, num_parameters
 from fastglt.errors import InputError, ModelError
@@ -102,7 +102,8 @@ class Compiled:
     def predict(self) -> Tensor:
         """Outputs ``[num_nodes, num_outputs]`` for the whole graph of the ticket.
 
-        Everything that depends on its edges alone was computed beforehand.
+        Everything that depends on its edges alone was computed beforehand. They are in the lower
+        precision that was asked for, if any was and kernels of that precision are the fastest.
         """
         return self._predict().clone() if self.cost is None else self._predict()
 
@@ -144,28 +145,38 @@ class Compiled:
         return data if self._program is None else narrowed(data, self._program)
 
 
-def compile_applied(model: nn.Module, data: Data, task: Task) -> Compiled:
+def compile_applied(
+    model: nn.Module, data: Data, task: Task, dtype: torch.dtype | None = None
+) -> Compiled:
     """Compile a masked model for its graph.
 
     Args:
         model: The model with its pruned weights at 0; it is not changed.
         data: The graph with its kept edges.
         task: Calls the model.
+        dtype: A lower precision for the values that kernels compute, one of
+            :data:`~fastglt.compile.verify.LOW`; that of the model by default.
 
     Raises:
         CompileError: If the result differs from the model, or the model gives NaN or infinities.
+        InputError: If ``dtype`` is none of those.
+        ModelError: If ``dtype`` is given and the model is not taken apart.
     """
+    if dtype is not None and dtype not in LOW:
+        raise InputError(f"dtype must be one of {', '.join(map(str, LOW))} (got {dtype})")
     model = copy.deepcopy(model).eval()
     data = by_target(data)
     try:
-        dtype = _dtype_of(model, task)
+        own = _dtype_of(model, task)
         # Folding in double precision, so that the proof can be in double precision too.
         whole = lower(copy.deepcopy(model).double(), _dense(data))
     except Unsupported as reason:
+        if dtype is not None:
+            raise ModelError(f"{dtype} needs a model that is taken apart: {reason}") from reason
         return _as_it_is(model, data, task.call, str(reason))
-    program, order = _ordered(live_channels(whole), data, dtype)
-    small = PlainModel(program.to(dtype)).eval()
-    narrow, runner = narrowed(data, program), _bound(program, data, dtype)
+    program, order = _ordered(live_channels(whole), data, own)
+    small = PlainModel(program.to(own)).eval()
+    narrow, runner = narrowed(data, program), _bound(program, data, own, dtype)
     ways: dict[str, Callable[[], Tensor]] = {
         "kernels": runner,
         "masked": _called(task.call, model, copy.copy(data)),
@@ -178,6 +189,7 @@ def compile_applied(model: nn.Module, data: Data, task: Task) -> Compiled:
         lambda graph: narrowed(graph, program),
         lambda precision: _bound(program, data, precision),
         ways[fastest],
+        ROUNDED if dtype is None or fastest == "masked" else LOW[dtype],
     )
     report = Report(
         data.num_edges,
@@ -211,12 +223,21 @@ def _dtype_of(model: nn.Module, task: Task) -> torch.dtype:
     return dtypes.pop()
 
 
-def _bound(program: Program, data: Data, dtype: torch.dtype) -> Runner:
-    """A program bound to a graph that has all columns of the features."""
+def _bound(
+    program: Program, data: Data, dtype: torch.dtype, values: torch.dtype | None = None
+) -> Runner:
+    """A program bound to a graph that has all columns of the features.
+
+    Args:
+        program: The program.
+        data: The graph.
+        dtype: Of parameters, and of values by default.
+        values: Of the values.
+    """
     ready = narrowed(data, program)
     weight = ready.get("edge_weight") if program.reads_edge_weight else None
     graph = Graph(ready.edge_index, weight, int(ready.num_nodes))
-    return Runner(program.to(dtype), graph, ready.x.to(dtype))
+    return Runner(program.to(dtype), graph, ready.x.to(values or dtype))
 
 
 def _ordered(program: Program, data: Data, dtype: torch.dtype) -> tuple[Program, list[Choice]]:

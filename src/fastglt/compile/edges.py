@@ -57,9 +57,11 @@ class Graph:
         return self.once((rule, dtype), lambda: self._adjacency(rule, dtype))
 
     def _adjacency(self, rule: Rule, dtype: torch.dtype) -> Tensor:
+        # Degrees are sums that low precisions do not hold.
+        precise = torch.promote_types(dtype, torch.float32)
         weight, own = sum_weights(
             rule.norm, rule.loops, rule.own, self.edge_index, self.edge_weight,
-            self.num_nodes, dtype,
+            self.num_nodes, precise,
         )  # fmt: skip
         index = self.edge_index.flip(0)
         if own is not None:
@@ -69,7 +71,7 @@ class Graph:
         summed = torch.sparse_coo_tensor(index, weight, shape, check_invariants=False).coalesce()
         kept = summed.values() != 0  # loops whose place was taken
         index, weight = summed.indices()[:, kept], summed.values()[kept]
-        return csr(index, weight, shape)
+        return csr(index, weight.to(dtype), shape)
 
     def pattern(self, dtype: torch.dtype) -> Tensor:
         """CSR ``[num_nodes, num_nodes]`` with a 1 for each edge, duplicates apart."""

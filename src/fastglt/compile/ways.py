@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastglt._csr import ignore_csr_warnings
 from fastglt.compile.edges import Graph, csr
-from fastglt.compile.program import Attend, Linear
+from fastglt.compile.program import Attend, Linear, cast
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,9 @@ class AttentionByHead(Way):
 
     name = "products by head"
 
-    def __init__(self, op: Attend, graph: Graph) -> None:
+    def __init__(self, op: Attend, graph: Graph, dtype: torch.dtype) -> None:
+        # Library products of a CPU know no lower precision.
+        op = cast(op, torch.promote_types(dtype, torch.float32))
         graph = graph.with_loops() if op.loops else graph
         self._source, self._target = graph.edge_index
         self._shape = (graph.num_nodes, graph.num_nodes)
@@ -176,7 +178,8 @@ class AttentionByHead(Way):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, out]``."""
-        x = inputs[0]
+        given = inputs[0]
+        x = given.to(self._by_source.dtype)
         by_source, by_target = x @ self._by_source, x @ self._by_target
         score = by_source.index_select(0, self._source)
         score = F.leaky_relu_(score.add_(by_target.index_select(0, self._target)), self._slope)
@@ -197,7 +200,7 @@ class AttentionByHead(Way):
             summed = matrix @ wide
             total = summed[:, -1:].clamp_(min=torch.finfo(x.dtype).tiny)
             out.append(summed[:, :-1] / total)
-        return torch.cat(out, dim=1) if out else x.new_empty(x.size(0), 0)
+        return torch.cat(out, dim=1).to(given.dtype) if out else given.new_empty(x.size(0), 0)
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
         """Two products for the scores, four passes over them, and a product for each head."""
