@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -139,19 +140,48 @@ def in_turn(kernels: Mapping[str, Callable[..., object]], *inputs: Tensor) -> di
 
 
 def timed(
-    kernels: Mapping[str, Callable[..., object]], repeats: int, *inputs: Tensor
+    kernels: Mapping[str, Callable[..., object]],
+    repeats: int,
+    *inputs: Tensor,
+    device: torch.device | None = None,
 ) -> dict[str, list[float]]:
-    """Milliseconds of each, called in turn so often, after a first round that does not count."""
+    """Milliseconds of each, called in turn so often, after a first round that does not count.
+
+    Args:
+        kernels: What is called, by name.
+        repeats: Timed calls of each.
+        inputs: What they are called with.
+        device: A CUDA device to take the time on, by its events; else it is taken here, until all
+            devices are done.
+    """
+    events = device is not None and device.type == "cuda"
+    measure = _by_events if events else _by_clock
     times: dict[str, list[float]] = {name: [] for name in kernels}
     for repeat in range(repeats + 1):
         for name, kernel in kernels.items():
-            _settle()
-            start = time.perf_counter()
-            kernel(*inputs)
-            _settle()
+            taken = measure(kernel, inputs)
             if repeat:
-                times[name].append(1000 * (time.perf_counter() - start))
+                times[name].append(taken)
     return times
+
+
+def _by_clock(kernel: Callable[..., object], inputs: tuple[Tensor, ...]) -> float:
+    _settle()
+    start = time.perf_counter()
+    kernel(*inputs)
+    _settle()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _by_events(kernel: Callable[..., object], inputs: tuple[Tensor, ...]) -> float:
+    start: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    end: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    torch.cuda.synchronize()
+    start.record()
+    kernel(*inputs)
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end))
 
 
 def _settle() -> None:
