@@ -1,0 +1,38 @@
+"""Programs of ``torch.export``, which ``torch.export.load(path).module()`` reads."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+
+def check() -> None:
+    """Nothing is needed but torch."""
+
+
+def write(program: ExportedProgram, path: Path) -> None:
+    """Write a program, deflated."""
+    torch.export.save(program, path)
+    deflate(path)
+
+
+def load(path: Path) -> Callable[..., Tensor]:
+    """What was written, as a function of the same inputs."""
+    module: Callable[..., Tensor] = torch.export.load(path).module()
+    return module
+
+
+def deflate(path: Path) -> None:
+    """Compress the members of an archive of torch, which it stores as they are, in one folder."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in members.items():
+            # Without the date, and named neither by the path nor by the temporary file.
+            inside = zipfile.ZipInfo(f"model/{name.partition('/')[2]}")
+            archive.writestr(inside, content, zipfile.ZIP_DEFLATED)
