@@ -181,6 +181,21 @@ def test_files_name_no_folder(name, tmp_path):
         assert trace not in content
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(["tmp1/a", "tmp1/b/c"], ["model/a", "model/b/c"]), (["version", "b/c"], ["version", "b/c"])],
+)
+def test_archives_are_deflated(before, after, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt2", "w") as archive:
+        for name in before:
+            archive.writestr(name, name * 1000)
+    files.program.deflate(tmp_path / "a.pt2")
+    with zipfile.ZipFile(tmp_path / "a.pt2") as archive:
+        assert archive.namelist() == after
+        assert [archive.read(name) for name in after] == [n.encode() * 1000 for n in before]
+    assert (tmp_path / "a.pt2").stat().st_size < 1000
+
+
 @pytest.mark.parametrize("name", ["a.pt2", "a.onnx"])
 def test_a_model_without_weights_is_a_constant(name, tmp_path):
     model, compiled = compiled_sample(density=0.0, dtype=torch.float32)

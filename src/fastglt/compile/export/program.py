@@ -28,11 +28,16 @@ def load(path: Path) -> Callable[..., Tensor]:
 
 
 def deflate(path: Path) -> None:
-    """Compress the members of an archive of torch, which it stores as they are, in one folder."""
+    """Compress the members of an archive of torch, which stores them as they are.
+
+    The folder that all of them lie in is called ``model``, not by the name of a temporary file.
+    Older versions of torch write archives without such a folder.
+    """
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
+    in_folder = len({name.partition("/")[0] for name in members}) == 1
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, content in members.items():
-            # Without the date, and named neither by the path nor by the temporary file.
-            inside = zipfile.ZipInfo(f"model/{name.partition('/')[2]}")
-            archive.writestr(inside, content, zipfile.ZIP_DEFLATED)
+            renamed = f"model/{name.partition('/')[2]}" if in_folder else name
+            # By itself the time of writing would be recorded.
+            archive.writestr(zipfile.ZipInfo(renamed), content, zipfile.ZIP_DEFLATED)
