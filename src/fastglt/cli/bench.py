@@ -23,6 +23,8 @@ def run(ticket: str, given: Mapping[str, Any]) -> None:
 
     Graph, task and model are those recorded in the ticket, unless other ones are named.
     """
+    import torch
+
     from fastglt.compile.bench import bench
     from fastglt.ticket import Ticket
 
@@ -40,6 +42,7 @@ def run(ticket: str, given: Mapping[str, Any]) -> None:
         found.edge_keep,
         inputs.task,
         options.repeats,
+        None if options.dtype is None else getattr(torch, options.dtype),
     )
     if options.json_file is not None:
         from fastglt.study.provenance import run_provenance

@@ -151,6 +151,9 @@ class BenchOptions(ResultOptions):
     """How ``bench`` measures."""
 
     repeats: int = Field(default=20, ge=2, description="timed calls of each way, in turn")
+    dtype: Literal["bfloat16", "float16"] | None = Field(
+        default=None, description="lower precision that the compiled model computes in"
+    )
 
 
 class FindOptions(ResultOptions):

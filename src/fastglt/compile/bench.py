@@ -86,6 +86,7 @@ def bench(
     edge_keep: Tensor,
     task: Task,
     repeats: int = 20,
+    dtype: torch.dtype | None = None,
 ) -> Bench:
     """Measure a ticket in all ways, in turn.
 
@@ -95,13 +96,14 @@ def bench(
         edge_keep: ``[num_edges]`` bool, the kept edges of the searched graph.
         task: Calls the model.
         repeats: Timed calls of each.
+        dtype: Lower precision of the compiled model; see :meth:`fastglt.Ticket.compile`.
 
     Raises:
         CompileError: If the compiled model differs from the masked one.
     """
     model, data = dense[0].eval(), dense[1]
     small, kept = applied[0].eval(), applied[1]
-    compiled = compile_applied(small, kept, task)
+    compiled = compile_applied(small, kept, task, dtype)
     ours, ours_cost = _optimised(model, data, task)
     gate = edge_keep.to(next(model.parameters()).dtype)
     calls: dict[str, Callable[[], Tensor]] = {

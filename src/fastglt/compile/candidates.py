@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastglt.compile.edges import Graph
+from fastglt.compile.layout import CACHE_BYTES
 from fastglt.compile.native.library import supports
 from fastglt.compile.native.ways import (
     NativeAttention,
@@ -47,6 +48,8 @@ from fastglt.compile.ways import (
 SPARSE_WEIGHTS = 0.2
 """Share of a weight matrix that may be other than 0 for a sparse product to be tried."""
 
+BLOCKS = (32, 48, 64)
+"""Channels at a time that are tried for sums over neighbours."""
 NARROW = 32
 """Outputs of a linear map up to which our kernel for sparse weights is tried on dense ones too."""
 
@@ -126,19 +129,18 @@ def _native(group: Group, graph: Graph, inputs: list[Tensor], tail: list[Way]) -
     """An operation by kernels of our own, with as much of what follows as they can do."""
     op, x = group.head, inputs[0]
     ending, taken = ending_of(op.bias if isinstance(op, Linear) else None, group.tail)
-    way: Way
+    found: list[Way] = []
     if isinstance(op, Linear) and x.layout != torch.strided:
-        way = NativeFeatures(op, x, ending)
+        found = [NativeFeatures(op, x, ending)]
     elif isinstance(op, Linear) and (_few(op.weight) or 0 < op.weight.size(0) <= NARROW):
-        way = NativeSparseWeights(op, x.dtype, ending)
+        found = [NativeSparseWeights(op, x.dtype, ending)]
     elif isinstance(op, Aggregate):
-        way = NativeSum(op.rule, graph, x.dtype, ending)
+        blocks = [size for size in BLOCKS if size < x.size(1)] if x.nbytes > CACHE_BYTES else []
+        found = [NativeSum(op.rule, graph, x.dtype, ending, size) for size in (None, *blocks)]
     elif isinstance(op, Attend):
-        way = NativeAttention(op, graph, x.dtype, ending)
-    else:
-        return []
+        found = [NativeAttention(op, graph, x.dtype, ending)]
     rest = tail[taken:]
-    return [Chain(way, rest) if rest else way]
+    return [Chain(way, rest) for way in found] if rest else found
 
 
 def _few(weight: Tensor) -> bool:

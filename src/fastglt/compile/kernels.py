@@ -85,7 +85,7 @@ class Runner:
             values[step.value] = step.way(*(values[source] for source in step.sources))
             for value in step.last_read:
                 del values[value]
-        return values[self._output]
+        return values[self._output].contiguous()
 
 
 def is_sparse(x: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fastglt._csr import ignore_csr_warnings
 from fastglt.compile.edges import Graph, csr
+from fastglt.compile.layout import is_aligned, new_values
 from fastglt.compile.program import Attend, Linear, cast
 
 
@@ -92,7 +93,12 @@ class DenseLinear(Way):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, out]``."""
-        return F.linear(inputs[0] if self._x is None else self._x, self._weight, self._bias)
+        x = inputs[0] if self._x is None else self._x
+        shape = (x.size(0), self._weight.size(0))
+        if x.device.type != "cpu" or not is_aligned(*shape, x.element_size()):
+            return F.linear(x, self._weight, self._bias)
+        out = torch.mm(x, self._weight.t(), out=new_values(x, *shape))
+        return out if self._bias is None else out.add_(self._bias)
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
         """Every number once."""

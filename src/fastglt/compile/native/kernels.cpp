@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kVectorBytes = 64;
 constexpr int kMostVectors = 8;
-constexpr int64_t kAhead = 8;  // rows that are fetched in advance; columns are padded so
+constexpr int64_t kAhead = 16;  // rows that are fetched in advance; columns are padded so
 constexpr int64_t kCacheBytes = 1 << 20;  // about what a core has for itself
 
 struct BFloat16 {
@@ -192,22 +192,26 @@ inline void write_row(const T* sum, int64_t width, const Ending<T>& ending, S* o
     narrow(ending(sum[channel], channel), out + channel);
 }
 
-// out = ending(matrix @ x) for a matrix [rows, .] in compressed rows.
+// out = ending(matrix @ x) for a matrix [rows, .] in compressed rows, `block` channels at a time, of
+// which a cache may hold those of all rows where it does not hold x.
 template <typename T, typename S>
 void product(int64_t rows, const int32_t* starts, const int32_t* columns, const T* values,
-             const S* x, int64_t stride, int64_t width, int64_t bytes, const T* shift, T slope,
-             S* out, int64_t chunk, int threads) {
-  const RowSum<T, S> sum_rows = row_sum<T, S>(width, bytes);
-  const Ending<T> ending{shift, slope};
+             const S* x, int64_t stride, int64_t width, int64_t bytes, int64_t block,
+             const T* shift, T slope, S* out, int64_t out_stride, int64_t chunk, int threads) {
 #pragma omp parallel num_threads(threads)
   {
     std::vector<T> sum(width);
+    for (int64_t first = 0; first < width; first += block) {
+      const int64_t part = width - first < block ? width - first : block;
+      const RowSum<T, S> sum_rows = row_sum<T, S>(part, bytes);
+      const Ending<T> ending{shift ? shift + first : nullptr, slope};
 #pragma omp for schedule(dynamic, chunk)
-    for (int64_t row = 0; row < rows; ++row) {
-      const int64_t start = starts[row];
-      sum_rows(columns + start, values + start, starts[row + 1] - start, x, stride, width,
-               sum.data());
-      write_row(sum.data(), width, ending, out + row * width);
+      for (int64_t row = 0; row < rows; ++row) {
+        const int64_t start = starts[row];
+        sum_rows(columns + start, values + start, starts[row + 1] - start, x + first, stride, part,
+                 sum.data());
+        write_row(sum.data(), part, ending, out + row * out_stride + first);
+      }
     }
   }
 }
@@ -305,7 +309,7 @@ void sum_narrow_heads(const int32_t* columns, const T* shares, int64_t entries, 
 template <typename T, typename S, int N>
 void attend(int64_t rows, const int32_t* starts, const int32_t* columns, const Scores<T>& terms,
             const int32_t* segments, const int32_t* head_of, const S* x, int64_t stride,
-            int64_t bytes, const Ending<T>& ending, S* out, int64_t chunk, int threads) {
+            int64_t bytes, const Ending<T>& ending, S* out, int64_t out_stride, int64_t chunk, int threads) {
   const int64_t heads = terms.heads, width = segments[heads];
   const bool narrow_heads = width < heads * static_cast<int64_t>(kVectorBytes / sizeof(T));
   std::vector<RowSum<T, S>> sum_rows;
@@ -345,7 +349,7 @@ void attend(int64_t rows, const int32_t* starts, const int32_t* columns, const S
         factors_of<T, N>(its, entries, heads, per_head.data());
         for (int64_t channel = 0; channel < width; ++channel)
           sum[channel] *= per_head[head_of[channel]];
-        write_row(sum.data(), width, ending, out + row * width);
+        write_row(sum.data(), width, ending, out + row * out_stride);
       }
     }
   }
@@ -356,7 +360,7 @@ void attend(int64_t rows, const int32_t* starts, const int32_t* columns, const S
 template <typename T, typename S>
 void sparse_linear(int64_t nodes, int64_t inputs, int64_t width, const int32_t* starts,
                    const int32_t* columns, const T* values, const S* x, int64_t stride,
-                   const T* shift, T slope, S* out, int threads) {
+                   const T* shift, T slope, S* out, int64_t out_stride, int threads) {
   constexpr int N = kVectorBytes / sizeof(T), PARTS = 2, TILE = PARTS * N;
   const Ending<T> ending{shift, slope};
 #pragma omp parallel num_threads(threads)
@@ -385,7 +389,7 @@ void sparse_linear(int64_t nodes, int64_t inputs, int64_t width, const int32_t* 
       for (int64_t node = 0; node < count; ++node)
         for (int64_t channel = 0; channel < width; ++channel)
           narrow(ending(sums[channel * TILE + node], channel),
-                 out + (first + node) * width + channel);
+                 out + (first + node) * out_stride + channel);
     }
   }
 }
@@ -395,30 +399,30 @@ void sparse_linear(int64_t nodes, int64_t inputs, int64_t width, const int32_t* 
 #define FASTGLT_KERNELS(NAME, T, S)                                                                \
   void fastglt_product_##NAME(int64_t rows, const int32_t* starts, const int32_t* columns,         \
                               const T* values, const S* x, int64_t stride, int64_t width,          \
-                              int64_t bytes, const T* shift, double slope, S* out, int64_t chunk,  \
-                              int threads) {                                                       \
-    product<T, S>(rows, starts, columns, values, x, stride, width, bytes, shift, T(slope), out,    \
-                  chunk, threads);                                                                 \
+                              int64_t bytes, int64_t block, const T* shift, double slope, S* out,  \
+                              int64_t out_stride, int64_t chunk, int threads) {                                        \
+    product<T, S>(rows, starts, columns, values, x, stride, width, bytes, block, shift, T(slope),  \
+                  out, out_stride, chunk, threads);                                                            \
   }                                                                                                \
   void fastglt_attend_##NAME(int64_t rows, const int32_t* starts, const int32_t* columns,          \
                              const T* by_source, const T* by_target, int64_t score_stride,         \
                              int64_t heads, const int32_t* segments, const int32_t* head_of,       \
                              double attention_slope, const S* x, int64_t stride, int64_t bytes,    \
-                             const T* shift, double slope, S* out, int64_t chunk, int threads) {   \
+                             const T* shift, double slope, S* out, int64_t out_stride, int64_t chunk, int threads) {   \
     const Scores<T> terms{by_source, by_target, score_stride, heads, T(attention_slope)};          \
     const auto way = heads == 1   ? attend<T, S, 1>                                                \
                      : heads == 2 ? attend<T, S, 2>                                                \
                      : heads == 4 ? attend<T, S, 4>                                                \
                                   : attend<T, S, 8>;                                               \
     way(rows, starts, columns, terms, segments, head_of, x, stride, bytes,                         \
-        Ending<T>{shift, T(slope)}, out, chunk, threads);                                          \
+        Ending<T>{shift, T(slope)}, out, out_stride, chunk, threads);                                          \
   }                                                                                                \
   void fastglt_sparse_linear_##NAME(int64_t nodes, int64_t inputs, int64_t width,                  \
                                     const int32_t* starts, const int32_t* columns,                 \
                                     const T* values, const S* x, int64_t stride, const T* shift,   \
-                                    double slope, S* out, int threads) {                           \
+                                    double slope, S* out, int64_t out_stride, int threads) {                           \
     sparse_linear<T, S>(nodes, inputs, width, starts, columns, values, x, stride, shift, T(slope), \
-                        out, threads);                                                             \
+                        out, out_stride, threads);                                                 \
   }
 
 extern "C" {

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastglt.compile.layout import new_values
 from fastglt.compile.native.build import load
 
-PADDING = 8
+PADDING = 16
 """Entries after the last one that may be looked at (``kAhead`` in the source)."""
 CHUNKS = 64
 """Parts that the rows are divided into, for threads to take one after the other."""
@@ -31,9 +32,11 @@ _INTEGER, _REAL, _POINTER, _THREADS = (
 )
 _ROWS = [_POINTER, _POINTER, _POINTER]
 _VALUES = [_POINTER, _INTEGER]
-_ENDING = [_POINTER, _REAL, _POINTER]
+_ENDING = [_POINTER, _REAL, _POINTER, _INTEGER]
 _ARGUMENTS: dict[str, list[Any]] = {
-    "product": [_INTEGER, *_ROWS, *_VALUES, _INTEGER, _INTEGER, *_ENDING, _INTEGER, _THREADS],
+    "product": [
+        _INTEGER, *_ROWS, *_VALUES, _INTEGER, _INTEGER, _INTEGER, *_ENDING, _INTEGER, _THREADS,
+    ],
     "attend": [
         _INTEGER, _POINTER, _POINTER, _POINTER, _POINTER, _INTEGER, _INTEGER, _POINTER, _POINTER,
         _REAL, *_VALUES, _INTEGER, *_ENDING, _INTEGER, _THREADS,
@@ -94,21 +97,23 @@ class Rows:
         return self.starts.data_ptr(), self.columns.data_ptr(), self.values.data_ptr()
 
 
-def product(matrix: Rows, x: Tensor, ending: Ending) -> Tensor:
+def product(matrix: Rows, x: Tensor, ending: Ending, block: int | None = None) -> Tensor:
     """``matrix @ x`` and its ending: ``[rows, channels]``.
 
     Args:
         matrix: ``[rows, columns]``.
         x: ``[columns, channels]``.
         ending: What is done with the sums.
+        block: Channels that are computed at a time; all by default.
     """
     x = _by_rows(x)
-    out = x.new_empty(matrix.shape[0], x.size(1))
+    out = new_values(x, matrix.shape[0], x.size(1))
     if out.numel():
         function = _function("product", x.dtype)
         function(
             matrix.shape[0], *matrix.pointers(), x.data_ptr(), x.stride(0), x.size(1),
-            x.nbytes, _pointer(ending.shift), ending.slope, out.data_ptr(), matrix.chunk,
+            x.nbytes, block or x.size(1), _pointer(ending.shift), ending.slope, out.data_ptr(),
+            out.stride(0), matrix.chunk,
             torch.get_num_threads(),
         )  # fmt: skip
     return out
@@ -137,14 +142,14 @@ def attend(
     """
     x, heads = _by_rows(x), scores.size(1) // 2
     by_target = scores.data_ptr() + heads * scores.element_size()
-    out = x.new_empty(pattern.shape[0], x.size(1))
+    out = new_values(x, pattern.shape[0], x.size(1))
     if out.numel():
         function = _function("attend", x.dtype)
         function(
             pattern.shape[0], *pattern.pointers()[:2], scores.data_ptr(), by_target,
             scores.stride(0), heads, segments.data_ptr(), head_of.data_ptr(),
             attention_slope, x.data_ptr(), x.stride(0), x.nbytes, _pointer(ending.shift),
-            ending.slope, out.data_ptr(), pattern.chunk, torch.get_num_threads(),
+            ending.slope, out.data_ptr(), out.stride(0), pattern.chunk, torch.get_num_threads(),
         )  # fmt: skip
     return out
 
@@ -158,12 +163,12 @@ def sparse_linear(weight: Rows, x: Tensor, ending: Ending) -> Tensor:
         ending: What is done with the sums.
     """
     x = _by_rows(x)
-    out = x.new_empty(x.size(0), weight.shape[0])
+    out = new_values(x, x.size(0), weight.shape[0])
     if out.numel():
         function = _function("sparse_linear", x.dtype)
         function(
             x.size(0), weight.shape[1], weight.shape[0], *weight.pointers(), x.data_ptr(),
-            x.stride(0), _pointer(ending.shift), ending.slope, out.data_ptr(),
+            x.stride(0), _pointer(ending.shift), ending.slope, out.data_ptr(), out.stride(0),
             torch.get_num_threads(),
         )  # fmt: skip
     return out

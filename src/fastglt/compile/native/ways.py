@@ -70,18 +70,25 @@ class NativeFeatures(Way):
 
 
 class NativeSum(Way):
-    """A weighted sum over neighbours."""
+    """A weighted sum over neighbours, ``block`` channels at a time, or all of them."""
 
-    name = "native"
-
-    def __init__(self, rule: Rule, graph: Graph, dtype: torch.dtype, ending: Ending) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        graph: Graph,
+        dtype: torch.dtype,
+        ending: Ending,
+        block: int | None = None,
+    ) -> None:
+        self.name = "native" if block is None else f"native, {block} channels at a time"
+        self._block = block
         matrix = graph.adjacency(rule, working(dtype))
         self._rows = graph.once((Rows, rule, dtype), lambda: Rows(matrix, dtype))
         self._matrix, self._ending = matrix, _in(ending, dtype)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, channels]``."""
-        return product(self._rows, inputs[0], self._ending)
+        return product(self._rows, inputs[0], self._ending, self._block)
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
         """A row for each edge."""
