@@ -43,8 +43,8 @@ class Graph:
         Self-loops are on its diagonal; duplicate edges are added up.
         """
         weight, own = sum_weights(
-            rule.norm, rule.loops, rule.own, self.edge_index, self.edge_weight,
-            self.num_nodes, dtype,
+            rule.norm, rule.loops, rule.own, self.edge_index,
+            self.edge_weight if rule.weighted else None, self.num_nodes, dtype,
         )  # fmt: skip
         index = self.edge_index.flip(0)
         if own is not None:

@@ -65,7 +65,8 @@ class Runner:
     """
 
     def __init__(self, program: Program, graph: Graph, x: Tensor) -> None:
-        self._x = _smallest(x)
+        products = all(isinstance(op, Linear) for op in program.ops if 0 in sources(op))
+        self._x = _smallest(x) if products else x.clone(memory_format=torch.contiguous_format)
         self.choices: list[Choice] = []
         with torch.no_grad(), ignore_csr_warnings():
             self._steps = _bind(program, graph, self._x, self.choices)
@@ -97,18 +98,21 @@ def _smallest(x: Tensor) -> Tensor:
 
 
 def _bind(program: Program, graph: Graph, x: Tensor, choices: list[Choice]) -> list[Step]:
-    values: list[Tensor] = [x]
+    values: list[Tensor | None] = [x]
     last = {source: position for position, op in enumerate(program.ops) for source in sources(op)}
     steps = []
     for position, op in enumerate(program.ops):
         read = sources(op)
-        inputs = [values[source] for source in read]
+        inputs = [one for source in read if (one := values[source]) is not None]
         # What nobody else reads may be overwritten, but for the features.
         overwrites = last[read[0]] == position and read[0] > 0 and read.count(read[0]) == 1
         way = _fastest(op, ways(op, graph, inputs, overwrites=overwrites), inputs, choices)
-        values.append(way(*(one.clone() for one in inputs)))
+        out = way(*(one.clone() for one in inputs))
+        values.append(out)
         freed = tuple({source for source in read if last[source] == position})
-        steps.append(Step(way, read, freed, way.cost(inputs, values[-1])))
+        steps.append(Step(way, read, freed, way.cost(inputs, out)))
+        for value in freed:
+            values[value] = None
     return steps
 
 

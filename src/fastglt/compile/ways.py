@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,8 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastglt.compile.edges import Graph, csr
-from fastglt.compile.plain import Joined, RowNorm, in_place
-from fastglt.compile.program import Aggregate, Attend, Join, LayerNorm, Linear, Map, Op, Scale
+from fastglt.compile.plain import Joined, Picked, RowNorm, SoftmaxMeans, in_place
+from fastglt.compile.program import (
+    Aggregate,
+    Attend,
+    Join,
+    LayerNorm,
+    Linear,
+    Map,
+    Op,
+    Pick,
+    Rule,
+    Scale,
+    SoftmaxMean,
+)
+from fastglt.models._gen_conv import max_range, score_bounds
 
 SPARSE_WEIGHTS = 0.2
 """Share of a weight matrix that may be other than 0 for a sparse product to be tried."""
@@ -206,6 +220,49 @@ class AttentionByHead(Way):
         return result
 
 
+class SoftmaxProducts(Way):
+    """Softmax-weighted means as two products, ``A(e·x) / A e`` with ``e = exp(t·x − max t·x)``.
+
+    Where the range of ``t·x`` is too large for that, it goes edge by edge. As in
+    :mod:`fastglt.models._gen_conv`.
+    """
+
+    def __init__(self, op: SoftmaxMean, graph: Graph, *, by_rows: bool) -> None:
+        self._matrix = graph.adjacency(Rule("sum"), op.temperature.dtype)
+        self._edge_index, self._temperature = graph.edge_index, op.temperature
+        self._edge_by_edge = SoftmaxMeans(op)
+        self._by_rows = by_rows
+        self.name = _product_name(by_rows)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """``[num_nodes, channels]``."""
+        x, highest = inputs[0], self._highest(inputs[0])
+        if highest is None:
+            out: Tensor = self._edge_by_edge(x, self._edge_index)
+            return out
+        share = (x * self._temperature).sub_(highest).exp_()
+        total = spmm(self._matrix, share, by_rows=self._by_rows)
+        # Only nodes without neighbours are below it, whose mean is 0.
+        total.clamp_(min=math.exp(-max_range(x.dtype)) / 2)
+        return spmm(self._matrix, share.mul_(x), by_rows=self._by_rows).div_(total)
+
+    def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
+        """Two products and five passes over nodes, or ten passes over edges."""
+        size = out.element_size()
+        if self._highest(inputs[0]) is None:
+            edges = self._edge_index.size(1) * out.size(1)
+            return Cost(edges, 20 * edges * size)
+        product = product_cost(self._matrix, out.size(1))
+        return product + product + Cost(0, 10 * out.numel() * size)
+
+    def _highest(self, x: Tensor) -> Tensor | None:
+        """``[channels]``, the largest ``t·x``; ``None`` where products would lose precision."""
+        if not x.numel():
+            return x.new_zeros(x.size(1))
+        lowest, highest = score_bounds(x, self._temperature)
+        return highest if float((highest - lowest).max()) <= max_range(x.dtype) else None
+
+
 class Elementwise(Way):
     """What works number by number or row by row."""
 
@@ -239,6 +296,8 @@ def ways(op: Op, graph: Graph, inputs: list[Tensor], *, overwrites: bool) -> lis
         return [NeighborSum(matrix, by_rows=by_rows) for by_rows in _products(matrix)]
     if isinstance(op, Attend):
         return [AttentionByHead(op, graph)]
+    if isinstance(op, SoftmaxMean):
+        return [SoftmaxProducts(op, graph, by_rows=one) for one in _products(op.temperature)]
     return [Elementwise(_function(op, overwrites))]
 
 
@@ -248,13 +307,23 @@ def _products(matrix: Tensor) -> tuple[bool, ...]:
 
 
 def _function(
-    op: Scale | Map | LayerNorm | Join, overwrites: bool
+    op: Pick | Scale | Map | LayerNorm | Join, overwrites: bool
 ) -> Callable[..., Tensor] | nn.Module:
     if isinstance(op, Scale):
         return _scaling(op.scale, op.shift, overwrites)
     if isinstance(op, Map):
         return in_place(copy.deepcopy(op.module), overwrites)
-    return RowNorm(op) if isinstance(op, LayerNorm) else Joined(op.how)
+    if isinstance(op, Pick):
+        return Picked(op)
+    if isinstance(op, Join):
+        return _added if op.how == "sum" and overwrites else Joined(op.how)
+    return RowNorm(op)
+
+
+def _added(first: Tensor, *others: Tensor) -> Tensor:
+    for other in others:
+        first.add_(other)
+    return first
 
 
 def _scaling(
