@@ -145,7 +145,7 @@ def _constant(op: Op, read: Sequence[Constant]) -> Constant:
         value = value if op.scale is None else value * op.scale
         value = value if op.shift is None else value + op.shift
     elif isinstance(op, Map):
-        value = op.module(value)
+        value = op.module(value.clone())  # it may overwrite what it reads
     elif isinstance(op, LayerNorm):
         known = torch.zeros_like(known)
     elif op.how == "cat":
