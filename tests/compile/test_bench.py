@@ -6,10 +6,11 @@ import pytest
 import torch
 from sample_models import BASIC, FEATURES, MODELS, NODES, make_graph, make_model
 
-from fastglt.compile.bench import bench, peak_megabytes
+from fastglt.compile.bench import bench
+from fastglt.compile.candidates import Group, ways
 from fastglt.compile.edges import Graph
+from fastglt.compile.hardware import peak_megabytes
 from fastglt.compile.program import Aggregate, Linear, Rule
-from fastglt.compile.ways import ways
 from fastglt.training.tasks import NodeClassification
 
 TASK = NodeClassification()
@@ -36,6 +37,10 @@ def test_what_is_executed_is_counted(kind):
     assert found.bound_ms is None or found.bound_ms > 0
 
 
+def tried(op, graph, value):
+    return ways(Group(0, op), graph, [value], overwrites=False, native=True)
+
+
 def test_macs_by_hand():
     data = make_graph(0)
     x = data.x.to_sparse_csr()
@@ -43,11 +48,11 @@ def test_macs_by_hand():
     graph = Graph(data.edge_index, None, NODES)
     proper = data.edge_index[:, data.edge_index[0] != data.edge_index[1]]
     pairs = torch.unique(proper, dim=1).size(1) + NODES  # duplicates are one entry of a matrix
-    macs = {way.name: way.cost([x], way(x)).macs for way in ways(op, graph, [x], overwrites=False)}
+    macs = {way.name: way.cost([x], way(x)).macs for way in tried(op, graph, x)}
     assert macs.pop("dense") == NODES * FEATURES * 8
     assert set(macs.values()) == {int(data.x.count_nonzero()) * 8}
     h = torch.randn(NODES, 8, dtype=torch.float64)
-    for way in ways(Aggregate(0, Rule("gcn", 1.0)), graph, [h], overwrites=False):
+    for way in tried(Aggregate(0, Rule("gcn", 1.0)), graph, h):
         assert way.cost([h], way(h)).macs == pairs * 8
 
 
@@ -58,4 +63,4 @@ def test_peak_memory_is_what_is_held_at_a_time():
         del first
         return second * 2
 
-    assert peak_megabytes(call) == pytest.approx(2.0, rel=0.01)
+    assert peak_megabytes(call, torch.device("cpu")) == pytest.approx(2.0, rel=0.01)

@@ -13,6 +13,7 @@ from torch_geometric.nn import GCN, GCNConv
 import fastglt
 from fastglt.compile import verify
 from fastglt.compile.compiled import compile_applied
+from fastglt.compile.verify import LOW
 from fastglt.errors import CompileError, InputError, ModelError, OutputPathError
 from fastglt.training.tasks import NodeClassification
 from helpers import graph
@@ -243,3 +244,27 @@ def test_exports_go_into_pt2_files(tmp_path):
     compiled = compile_applied(make_model("gcn", 0, 0.5), make_graph(0), TASK)
     with pytest.raises(OutputPathError, match=r"\.pt2"):
         compiled.export(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_lower_precision_on_request(kind, dtype):
+    model, data = make_model(kind, 0, 0.7).float(), make_graph(0)
+    data.x = data.x.float()
+    compiled = compile_applied(model, data, TASK, dtype)
+    found = compiled.predict()
+    assert found.dtype == (dtype if compiled.report.fastest == "kernels" else torch.float32)
+    assert compiled.report.differences.predict <= LOW[dtype]
+    assert compiled.report.differences.float64 <= 1e-9
+    assert {p.dtype for p in compiled.model.parameters()} == {torch.float32}
+    with torch.no_grad():
+        expected = TASK.call(model, data)
+    gap = (found.float() - expected).abs().max() / expected.abs().max().clamp_min(1)
+    assert gap <= LOW[dtype]
+
+
+def test_precisions_that_cannot_be_had():
+    with pytest.raises(InputError, match=r"bfloat16.*got torch.int8"):
+        compile_applied(make_model("gcn", 0, 0.5), make_graph(0), TASK, torch.int8)
+    with pytest.raises(ModelError, match="Own is not taken apart"):
+        compile_applied(Own().double(), make_graph(0), TASK, torch.bfloat16)

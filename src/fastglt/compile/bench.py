@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from torch_geometric.data import Data
 
 from fastglt.compile.compiled import Compiled, compile_applied, runner_for
+from fastglt.compile.cuda import HALF, cuda_variants
+from fastglt.compile.hardware import measured_arithmetic, measured_bandwidth, peak_megabytes
 from fastglt.compile.kernels import timed
 from fastglt.compile.lower import Unsupported
 from fastglt.compile.ways import Cost
 from fastglt.cost import count_macs, num_bytes
 from fastglt.training.inputs import with_sparse_inputs
 from fastglt.training.task import Task
-
-MEGABYTE = 1e6
-STREAM_NUMBERS = 1 << 24
-"""Numbers in each of the three arrays of the bandwidth test: far more than a cache holds."""
-PRODUCT_SIZE = 1024
-"""Rows and columns of the matrices of the arithmetic test."""
-REPEATS = 5
-"""Tries of both tests, the best of which counts."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +53,16 @@ class Bench:
             same by our kernels, with sparse features and everything precomputed that depends on
             the edges alone, but nothing pruned. ``masked``: weights and edges multiplied by masks.
             ``materialised``: the kept edges, and weights that are 0. ``compiled``:
-            :meth:`Compiled.predict`.
+            :meth:`Compiled.predict`. On a CUDA device also ``compiled_half``, the same in half
+            precision, and ``compiled_graph``, replayed as a CUDA graph, where these can be had.
         bound_ms: The larger of what the compiled model moves by the measured bandwidth and what it
             computes by the measured arithmetic; ``None`` where it kept its shape.
         max_abs_diff: Largest difference of compiled and materialised outputs.
         bandwidth_gb_s: Gigabytes a second of a STREAM triad.
         peak_gflop_s: 10^9 operations a second of a dense product in single precision.
         threads: Of torch.
-        device: Of torch.
+        device: Of torch; by its name where it is a CUDA device.
+        failed: Why variants are missing, by their names.
     """
 
     variants: dict[str, Variant]
@@ -80,6 +72,7 @@ class Bench:
     peak_gflop_s: float
     threads: int
     device: str
+    failed: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as numbers, strings and dicts."""
@@ -118,10 +111,15 @@ def bench(
         "materialised": lambda: task.call(small, kept),
         "compiled": compiled.predict,
     }
-    times = timed(calls, repeats)
+    device = kept.edge_index.device
+    failed: dict[str, str] = {}
+    if device.type == "cuda":
+        extra, failed = cuda_variants(compiled, lambda: compile_applied(small, kept, task, HALF))
+        calls |= extra
+    times = timed(calls, repeats, device=device)
     whole = count_macs(model, lambda called: task.call(called, data))
     fewer = count_macs(small, lambda called: task.call(called, kept))
-    bandwidth, arithmetic = measured_bandwidth(), measured_arithmetic()
+    bandwidth, arithmetic = measured_bandwidth(device), measured_arithmetic(device)
     macs = {
         "dense": whole,
         "dense_sparse_features": whole if ours_cost is None else ours_cost.macs,
@@ -130,8 +128,10 @@ def bench(
         "compiled": fewer if compiled.cost is None else compiled.cost.macs,
     }
     sizes = dict.fromkeys(calls, num_bytes(model)) | {"compiled": num_bytes(compiled.model)}
+    for name in calls.keys() - macs.keys():
+        macs[name], sizes[name] = macs["compiled"], sizes["compiled"]
     variants = {
-        name: Variant(*_spread(times[name]), peak_megabytes(call), macs[name], sizes[name])
+        name: Variant(*_spread(times[name]), peak_megabytes(call, device), macs[name], sizes[name])
         for name, call in calls.items()
     }
     gap = compiled.predict() - task.call(small, kept)
@@ -142,7 +142,8 @@ def bench(
         bandwidth / 1e9,
         arithmetic / 1e9,
         torch.get_num_threads(),
-        str(kept.edge_index.device),
+        torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        failed,
     )
 
 
@@ -168,55 +169,3 @@ def _bound(compiled: Compiled, bandwidth: float, arithmetic: float) -> float | N
 def _spread(times: list[float]) -> tuple[float, float, float]:
     deciles = statistics.quantiles(times, n=10, method="inclusive")
     return statistics.median(times), deciles[0], deciles[-1]
-
-
-def peak_megabytes(call: Callable[[], object]) -> float:
-    """Largest number of megabytes that a call has allocated at a time, by torch's own count."""
-    with (
-        _silent_stderr(),
-        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled,
-    ):
-        result = call()
-        del result
-    assert profiled.profiler is not None
-    events = profiled.profiler.kineto_results.events()
-    changes = sorted(
-        (event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"
-    )
-    held, most = 0, 0
-    for _, change in changes:
-        held += change
-        most = max(most, held)
-    return most / MEGABYTE
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keep quiet what torch's profiler tells of its starts and stops, whatever its log level."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    try:
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-
-
-def measured_bandwidth() -> float:
-    """Bytes a second of a STREAM triad, ``a = b + 3 * c`` (McCalpin, 1995), with torch's threads.
-
-    As in STREAM, each number counts once where it is read and once where it is written.
-    """
-    b, c, a = (torch.ones(STREAM_NUMBERS) for _ in range(3))
-    times = timed({"triad": lambda: torch.add(b, c, alpha=3, out=a)}, REPEATS)["triad"]
-    return 3 * STREAM_NUMBERS * a.element_size() / (min(times) / 1000)
-
-
-def measured_arithmetic() -> float:
-    """Operations a second (two for each multiply-accumulate) of a dense product in float32."""
-    matrix = torch.rand(PRODUCT_SIZE, PRODUCT_SIZE)
-    times = timed({"product": lambda: matrix @ matrix}, REPEATS)["product"]
-    return 2 * PRODUCT_SIZE**3 / (min(times) / 1000)

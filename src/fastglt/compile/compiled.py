@@ -16,11 +16,13 @@ from torch_geometric.data import Data
 from fastglt.compile.channels import live_channels, merged
 from fastglt.compile.edges import Graph, by_target
 from fastglt.compile.export import check_path, exported, save
-from fastglt.compile.kernels import Choice, Runner, in_turn
+from fastglt.compile.kernels import Choice, Runner, in_turn, is_sparse
 from fastglt.compile.lower import Unsupported, lower
+from fastglt.compile.native.build import why_not
+from fastglt.compile.order import folded, summed_first
 from fastglt.compile.plain import PlainModel
 from fastglt.compile.program import Program
-from fastglt.compile.verify import Call, Differences, Reference, verify
+from fastglt.compile.verify import LOW, ROUNDED, Call, Differences, Reference, verify
 from fastglt.compile.ways import Cost
 from fastglt.cost import num_bytes, num_parameters
 from fastglt.errors import InputError, ModelError
@@ -41,6 +43,7 @@ class Report:
         bytes: Of these parameters.
         kept_shape: Why the model was not taken apart; ``None`` if it was.
         kernels: What was timed, and chosen.
+        native: Why kernels of our own were not among them; ``None`` where they were.
         fastest: What ``predict`` goes by, the faster of the two on this graph: ``"kernels"``, or
             ``"masked"``, the ticket's model on the kept edges.
         milliseconds: Medians of each of them.
@@ -55,6 +58,7 @@ class Report:
     bytes: tuple[int, int]
     kept_shape: str | None
     kernels: tuple[Choice, ...]
+    native: str | None
     fastest: str
     milliseconds: dict[str, float]
     differences: Differences | None
@@ -98,7 +102,8 @@ class Compiled:
     def predict(self) -> Tensor:
         """Outputs ``[num_nodes, num_outputs]`` for the whole graph of the ticket.
 
-        Everything that depends on its edges alone was computed beforehand.
+        Everything that depends on its edges alone was computed beforehand. They are in the lower
+        precision that was asked for, if any was and kernels of that precision are the fastest.
         """
         return self._predict().clone() if self.cost is None else self._predict()
 
@@ -140,28 +145,38 @@ class Compiled:
         return data if self._program is None else narrowed(data, self._program)
 
 
-def compile_applied(model: nn.Module, data: Data, task: Task) -> Compiled:
+def compile_applied(
+    model: nn.Module, data: Data, task: Task, dtype: torch.dtype | None = None
+) -> Compiled:
     """Compile a masked model for its graph.
 
     Args:
         model: The model with its pruned weights at 0; it is not changed.
         data: The graph with its kept edges.
         task: Calls the model.
+        dtype: A lower precision for the values that kernels compute, one of
+            :data:`~fastglt.compile.verify.LOW`; that of the model by default.
 
     Raises:
         CompileError: If the result differs from the model, or the model gives NaN or infinities.
+        InputError: If ``dtype`` is none of those.
+        ModelError: If ``dtype`` is given and the model is not taken apart.
     """
+    if dtype is not None and dtype not in LOW:
+        raise InputError(f"dtype must be one of {', '.join(map(str, LOW))} (got {dtype})")
     model = copy.deepcopy(model).eval()
     data = by_target(data)
     try:
-        dtype = _dtype_of(model, task)
+        own = _dtype_of(model, task)
         # Folding in double precision, so that the proof can be in double precision too.
         whole = lower(copy.deepcopy(model).double(), _dense(data))
     except Unsupported as reason:
+        if dtype is not None:
+            raise ModelError(f"{dtype} needs a model that is taken apart: {reason}") from reason
         return _as_it_is(model, data, task.call, str(reason))
-    program = merged(live_channels(whole))
-    small = PlainModel(program.to(dtype)).eval()
-    narrow, runner = narrowed(data, program), _bound(program, data, dtype)
+    program, order = _ordered(live_channels(whole), data, own)
+    small = PlainModel(program.to(own)).eval()
+    narrow, runner = narrowed(data, program), _bound(program, data, own, dtype)
     ways: dict[str, Callable[[], Tensor]] = {
         "kernels": runner,
         "masked": _called(task.call, model, copy.copy(data)),
@@ -174,6 +189,7 @@ def compile_applied(model: nn.Module, data: Data, task: Task) -> Compiled:
         lambda graph: narrowed(graph, program),
         lambda precision: _bound(program, data, precision),
         ways[fastest],
+        ROUNDED if dtype is None or fastest == "masked" else LOW[dtype],
     )
     report = Report(
         data.num_edges,
@@ -182,7 +198,8 @@ def compile_applied(model: nn.Module, data: Data, task: Task) -> Compiled:
         (num_parameters(model), num_parameters(small)),
         (num_bytes(model), num_bytes(small)),
         None,
-        tuple(runner.choices),
+        (*order, *runner.choices),
+        why_not(),
         fastest,
         times,
         differences,
@@ -206,12 +223,33 @@ def _dtype_of(model: nn.Module, task: Task) -> torch.dtype:
     return dtypes.pop()
 
 
-def _bound(program: Program, data: Data, dtype: torch.dtype) -> Runner:
-    """A program bound to a graph that has all columns of the features."""
+def _bound(
+    program: Program, data: Data, dtype: torch.dtype, values: torch.dtype | None = None
+) -> Runner:
+    """A program bound to a graph that has all columns of the features.
+
+    Args:
+        program: The program.
+        data: The graph.
+        dtype: Of parameters, and of values by default.
+        values: Of the values.
+    """
     ready = narrowed(data, program)
     weight = ready.get("edge_weight") if program.reads_edge_weight else None
     graph = Graph(ready.edge_index, weight, int(ready.num_nodes))
-    return Runner(program.to(dtype), graph, ready.x.to(dtype))
+    return Runner(program.to(dtype), graph, ready.x.to(values or dtype))
+
+
+def _ordered(program: Program, data: Data, dtype: torch.dtype) -> tuple[Program, list[Choice]]:
+    """The program, or one with its sums over neighbours earlier if that is faster here."""
+    program = merged(folded(merged(program)))
+    early = summed_first(program, features=not is_sparse(narrowed(data, program).x))
+    if early is None:
+        return program, []
+    orders = {"A (X W)": program, "(A X) W": early}
+    times = in_turn({name: _bound(order, data, dtype) for name, order in orders.items()})
+    fastest = min(times, key=times.__getitem__)
+    return orders[fastest], [Choice("order", fastest, times)]
 
 
 def runner_for(model: nn.Module, data: Data) -> Runner:
@@ -221,8 +259,9 @@ def runner_for(model: nn.Module, data: Data) -> Runner:
         Unsupported: If part of the model, or of what it reads of the graph, is not known.
     """
     ready = _dense(by_target(data))
-    program = lower(model, ready)
-    return _bound(program, ready, next(model.parameters()).dtype)
+    dtype = next(model.parameters()).dtype
+    program, _ = _ordered(lower(model, ready), ready, dtype)
+    return _bound(program, ready, dtype)
 
 
 def narrowed(data: Data, program: Program) -> Data:
@@ -267,6 +306,7 @@ def _as_it_is(model: nn.Module, data: Data, call: Call, reason: str) -> Compiled
         (num_bytes(model), num_bytes(model)),
         reason,
         (),
+        why_not(),
         "masked",
         in_turn({"masked": predict}),
         None,

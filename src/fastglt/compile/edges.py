@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from fastglt._csr import ignore_csr_warnings
 from fastglt.compile.plain import sum_weights
 from fastglt.compile.program import Rule
 from fastglt.gating import reorder_edges
+
+Made = TypeVar("Made")
 
 
 def by_target(data: Data) -> Data:
@@ -36,15 +40,28 @@ class Graph:
     edge_index: Tensor
     edge_weight: Tensor | None
     num_nodes: int
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What ``make`` gives, made the first time only: layers share what is made of the edges."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: Made = self._made[key]
+        return found
 
     def adjacency(self, rule: Rule, dtype: torch.dtype) -> Tensor:
         """CSR ``[num_nodes, num_nodes]`` by which a sum over neighbours is one product.
 
         Self-loops are on its diagonal; duplicate edges are added up.
         """
+        return self.once((rule, dtype), lambda: self._adjacency(rule, dtype))
+
+    def _adjacency(self, rule: Rule, dtype: torch.dtype) -> Tensor:
+        # Degrees are sums that low precisions do not hold.
+        precise = torch.promote_types(dtype, torch.float32)
         weight, own = sum_weights(
             rule.norm, rule.loops, rule.own, self.edge_index,
-            self.edge_weight if rule.weighted else None, self.num_nodes, dtype,
+            self.edge_weight if rule.weighted else None, self.num_nodes, precise,
         )  # fmt: skip
         index = self.edge_index.flip(0)
         if own is not None:
@@ -54,10 +71,21 @@ class Graph:
         summed = torch.sparse_coo_tensor(index, weight, shape, check_invariants=False).coalesce()
         kept = summed.values() != 0  # loops whose place was taken
         index, weight = summed.indices()[:, kept], summed.values()[kept]
-        return csr(index, weight, shape)
+        return csr(index, weight.to(dtype), shape)
+
+    def pattern(self, dtype: torch.dtype) -> Tensor:
+        """CSR ``[num_nodes, num_nodes]`` with a 1 for each edge, duplicates apart."""
+        return self.once(("pattern", dtype), lambda: self._pattern(dtype))
+
+    def _pattern(self, dtype: torch.dtype) -> Tensor:
+        ones = torch.ones(self.edge_index.size(1), dtype=dtype, device=self.edge_index.device)
+        return csr(self.edge_index.flip(0), ones, (self.num_nodes, self.num_nodes))
 
     def with_loops(self) -> Graph:
         """The same with one loop a node in place of those that it has, ordered by target."""
+        return self.once("loops", self._with_loops)
+
+    def _with_loops(self) -> Graph:
         keep = self.edge_index[0] != self.edge_index[1]
         nodes = torch.arange(self.num_nodes, device=keep.device).expand(2, -1)
         edge_index = torch.cat([self.edge_index[:, keep], nodes], dim=1)

@@ -9,14 +9,17 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastglt._csr import ignore_csr_warnings
+from fastglt.compile.candidates import groups, ways
 from fastglt.compile.edges import Graph, csr
+from fastglt.compile.native import build
 from fastglt.compile.program import Linear, Op, Program, sources
-from fastglt.compile.ways import Cost, Way, ways
+from fastglt.compile.ways import Cost, Way, sparse_entries
 
 REPEATS = 5
 """Timed calls of each kernel, in turn."""
@@ -46,12 +49,14 @@ class Step:
     Attributes:
         way: What is called.
         sources: The values that it reads.
+        value: The value that it writes.
         last_read: Values that nobody reads afterwards.
         cost: What it takes.
     """
 
     way: Way
     sources: tuple[int, ...]
+    value: int
     last_read: tuple[int, ...]
     cost: Cost
 
@@ -70,49 +75,52 @@ class Runner:
         self.choices: list[Choice] = []
         with torch.no_grad(), ignore_csr_warnings():
             self._steps = _bind(program, graph, self._x, self.choices)
+        self._output = len(program.ops)
         self.cost = sum((step.cost for step in self._steps), Cost(0, 0))
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
         """Output ``[num_nodes, num_outputs]``."""
-        values: list[Tensor | None] = [self._x]
-        with ignore_csr_warnings():
-            for step in self._steps:
-                inputs = [values[source] for source in step.sources]
-                values.append(step.way(*inputs))  # type: ignore[arg-type]  # none was freed yet
-                for value in step.last_read:
-                    values[value] = None
-        out = values[-1]
-        assert out is not None
-        return out
+        values = {0: self._x}
+        for step in self._steps:
+            values[step.value] = step.way(*(values[source] for source in step.sources))
+            for value in step.last_read:
+                del values[value]
+        return values[self._output]
+
+
+def is_sparse(x: Tensor) -> bool:
+    """Whether features are worth keeping as CSR: most of them are 0."""
+    return x.layout != torch.strided or int(x.count_nonzero()) <= SPARSE_FEATURES * x.numel()
 
 
 def _smallest(x: Tensor) -> Tensor:
     """Features as CSR where most of them are 0."""
     if x.layout != torch.strided:
         return x
-    entries = x.nonzero().t()
-    if entries.size(1) > SPARSE_FEATURES * x.numel():
+    if not is_sparse(x):
         return x.clone(memory_format=torch.contiguous_format)
-    return csr(entries, x[entries[0], entries[1]], (x.size(0), x.size(1)))
+    return csr(*sparse_entries(x))
 
 
 def _bind(program: Program, graph: Graph, x: Tensor, choices: list[Choice]) -> list[Step]:
-    values: list[Tensor | None] = [x]
+    values = {0: x}
     last = {source: position for position, op in enumerate(program.ops) for source in sources(op)}
+    native = build.why_not() is None
     steps = []
-    for position, op in enumerate(program.ops):
-        read = sources(op)
-        inputs = [one for source in read if (one := values[source]) is not None]
+    for group in groups(program):
+        op, read = group.head, sources(group.head)
+        inputs = [values[source] for source in read]
         # What nobody else reads may be overwritten, but for the features.
-        overwrites = last[read[0]] == position and read[0] > 0 and read.count(read[0]) == 1
-        way = _fastest(op, ways(op, graph, inputs, overwrites=overwrites), inputs, choices)
-        out = way(*(one.clone() for one in inputs))
-        values.append(out)
-        freed = tuple({source for source in read if last[source] == position})
-        steps.append(Step(way, read, freed, way.cost(inputs, out)))
-        for value in freed:
-            values[value] = None
+        overwrites = last[read[0]] == group.position and read[0] > 0 and read.count(read[0]) == 1
+        tried = ways(group, graph, inputs, overwrites=overwrites, native=native)
+        way = _fastest(op, tried, inputs, choices)
+        out = way(*(one.clone() for one in inputs)) if overwrites else way(*inputs)
+        freed = tuple({source for source in read if last[source] == group.position})
+        steps.append(Step(way, read, group.value, freed, way.cost(inputs, out)))
+        values[group.value] = out
+        for source in freed:
+            del values[source]
     return steps
 
 
@@ -133,19 +141,48 @@ def in_turn(kernels: Mapping[str, Callable[..., object]], *inputs: Tensor) -> di
 
 
 def timed(
-    kernels: Mapping[str, Callable[..., object]], repeats: int, *inputs: Tensor
+    kernels: Mapping[str, Callable[..., object]],
+    repeats: int,
+    *inputs: Tensor,
+    device: torch.device | None = None,
 ) -> dict[str, list[float]]:
-    """Milliseconds of each, called in turn so often, after a first round that does not count."""
+    """Milliseconds of each, called in turn so often, after a first round that does not count.
+
+    Args:
+        kernels: What is called, by name.
+        repeats: Timed calls of each.
+        inputs: What they are called with.
+        device: A CUDA device to take the time on, by its events; else it is taken here, until all
+            devices are done.
+    """
+    events = device is not None and device.type == "cuda"
+    measure = _by_events if events else _by_clock
     times: dict[str, list[float]] = {name: [] for name in kernels}
     for repeat in range(repeats + 1):
         for name, kernel in kernels.items():
-            _settle()
-            start = time.perf_counter()
-            kernel(*inputs)
-            _settle()
+            taken = measure(kernel, inputs)
             if repeat:
-                times[name].append(1000 * (time.perf_counter() - start))
+                times[name].append(taken)
     return times
+
+
+def _by_clock(kernel: Callable[..., object], inputs: tuple[Tensor, ...]) -> float:
+    _settle()
+    start = time.perf_counter()
+    kernel(*inputs)
+    _settle()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _by_events(kernel: Callable[..., object], inputs: tuple[Tensor, ...]) -> float:
+    start: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    end: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    torch.cuda.synchronize()
+    start.record()
+    kernel(*inputs)
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end))
 
 
 def _settle() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -177,6 +177,7 @@ class Join:
     how: Literal["sum", "max", "cat"]
 
 
+AnyOp = TypeVar("AnyOp", bound="Op")
 Op = Linear | Aggregate | Attend | SoftmaxMean | Pick | Scale | Map | LayerNorm | Join
 
 
@@ -205,7 +206,7 @@ class Program:
 
     def to(self, dtype: torch.dtype) -> Program:
         """The same in another precision."""
-        return replace(self, ops=tuple(_cast(op, dtype) for op in self.ops))
+        return replace(self, ops=tuple(cast(op, dtype) for op in self.ops))
 
 
 def sources(op: Op) -> tuple[int, ...]:
@@ -223,7 +224,8 @@ def tensors(op: Op) -> dict[str, Tensor]:
     return {name: value for name, value in vars(op).items() if isinstance(value, Tensor)}
 
 
-def _cast(op: Op, dtype: torch.dtype) -> Op:
+def cast(op: AnyOp, dtype: torch.dtype) -> AnyOp:
+    """An operation in another precision."""
     floats: dict[str, Any] = {
         name: value.to(dtype) for name, value in tensors(op).items() if value.is_floating_point()
     }

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from fastglt._csr import ignore_csr_warnings
 from fastglt.compile.edges import Graph, csr
-from fastglt.compile.plain import Joined, Picked, RowNorm, SoftmaxMeans, in_place
-from fastglt.compile.program import (
-    Aggregate,
-    Attend,
-    Join,
-    LayerNorm,
-    Linear,
-    Map,
-    Op,
-    Pick,
-    Rule,
-    Scale,
-    SoftmaxMean,
-)
-from fastglt.models._gen_conv import max_range, score_bounds
-
-SPARSE_WEIGHTS = 0.2
-"""Share of a weight matrix that may be other than 0 for a sparse product to be tried."""
+from fastglt.compile.program import Attend, Linear, cast
 
 
 @dataclass(frozen=True)
@@ -74,11 +56,23 @@ def num_bytes_of(tensor: Tensor) -> int:
     return sum(part.numel() * part.element_size() for part in parts)
 
 
-def product_cost(matrix: Tensor, columns: int) -> Cost:
-    """A CSR matrix times a dense one with so many columns: a row is gathered for each entry."""
-    size, entries = matrix.element_size(), matrix._nnz()
+def product_cost(matrix: Tensor, columns: int, size: int | None = None) -> Cost:
+    """A CSR matrix times a dense one with so many columns: a row is gathered for each entry.
+
+    Args:
+        matrix: The matrix.
+        columns: Of the other.
+        size: Bytes of its numbers; those of the matrix by default.
+    """
+    size, entries = size or matrix.element_size(), matrix._nnz()
     rows = (entries + matrix.size(0)) * columns
     return Cost(entries * columns, num_bytes_of(matrix) + rows * size)
+
+
+def sparse_entries(weight: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """Index ``[2, n]``, values and shape of what is not 0 in a matrix, by rows."""
+    index = weight.nonzero().t()
+    return index, weight[index[0], index[1]], (weight.size(0), weight.size(1))
 
 
 def spmm(matrix: Tensor, x: Tensor, *, by_rows: bool) -> Tensor:
@@ -114,7 +108,7 @@ class SparseFeatures(Way):
     def __init__(self, op: Linear, *, by_rows: bool) -> None:
         self._weight, self._bias = op.weight.t().contiguous(), op.bias
         self._by_rows = by_rows
-        self.name = f"sparse features, {_product_name(by_rows)}"
+        self.name = f"sparse features, {product_name(by_rows)}"
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, out]``."""
@@ -132,9 +126,7 @@ class SparseWeights(Way):
     name = "sparse weights"
 
     def __init__(self, op: Linear) -> None:
-        entries = op.weight.nonzero().t()
-        shape = (op.weight.size(0), op.weight.size(1))
-        self._matrix, self._bias = csr(entries, op.weight[entries[0], entries[1]], shape), op.bias
+        self._matrix, self._bias = csr(*sparse_entries(op.weight)), op.bias
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, out]``."""
@@ -152,7 +144,7 @@ class NeighborSum(Way):
 
     def __init__(self, matrix: Tensor, *, by_rows: bool) -> None:
         self._matrix, self._by_rows = matrix, by_rows
-        self.name = _product_name(by_rows)
+        self.name = product_name(by_rows)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, channels]``."""
@@ -168,12 +160,13 @@ class AttentionByHead(Way):
 
     name = "products by head"
 
-    def __init__(self, op: Attend, graph: Graph) -> None:
+    def __init__(self, op: Attend, graph: Graph, dtype: torch.dtype) -> None:
+        # Library products of a CPU know no lower precision.
+        op = cast(op, torch.promote_types(dtype, torch.float32))
         graph = graph.with_loops() if op.loops else graph
         self._source, self._target = graph.edge_index
         self._shape = (graph.num_nodes, graph.num_nodes)
-        ones = op.att_source.new_ones(self._source.numel())
-        self._pattern = csr(graph.edge_index.flip(0), ones, self._shape)
+        self._pattern = graph.pattern(op.att_source.dtype)
         self._offsets = self._pattern.crow_indices().to(torch.int64)
         heads, head = torch.unique(op.head, return_inverse=True)
         by_head = F.one_hot(head, max(len(heads), 1)).to(op.att_source)
@@ -185,7 +178,8 @@ class AttentionByHead(Way):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, out]``."""
-        x = inputs[0]
+        given = inputs[0]
+        x = given.to(self._by_source.dtype)
         by_source, by_target = x @ self._by_source, x @ self._by_target
         score = by_source.index_select(0, self._source)
         score = F.leaky_relu_(score.add_(by_target.index_select(0, self._target)), self._slope)
@@ -197,15 +191,16 @@ class AttentionByHead(Way):
         for head, channels in enumerate(self._parts):
             if not len(channels):
                 continue
-            matrix = torch.sparse_csr_tensor(
-                starts, columns, share[head], self._shape, check_invariants=False
-            )
+            with ignore_csr_warnings():
+                matrix = torch.sparse_csr_tensor(
+                    starts, columns, share[head], self._shape, check_invariants=False
+                )
             # The last column sums the shares themselves.
             wide = torch.cat([x.index_select(1, channels), x.new_ones(x.size(0), 1)], dim=1)
             summed = matrix @ wide
             total = summed[:, -1:].clamp_(min=torch.finfo(x.dtype).tiny)
             out.append(summed[:, :-1] / total)
-        return torch.cat(out, dim=1) if out else x.new_empty(x.size(0), 0)
+        return torch.cat(out, dim=1).to(given.dtype) if out else given.new_empty(x.size(0), 0)
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
         """Two products for the scores, four passes over them, and a product for each head."""
@@ -220,47 +215,23 @@ class AttentionByHead(Way):
         return result
 
 
-class SoftmaxProducts(Way):
-    """Softmax-weighted means as two products, ``A(e·x) / A e`` with ``e = exp(t·x − max t·x)``.
+class Chain(Way):
+    """An operation and what follows it number by number."""
 
-    Where the range of ``t·x`` is too large for that, it goes edge by edge. As in
-    :mod:`fastglt.models._gen_conv`.
-    """
-
-    def __init__(self, op: SoftmaxMean, graph: Graph, *, by_rows: bool) -> None:
-        self._matrix = graph.adjacency(Rule("sum"), op.temperature.dtype)
-        self._edge_index, self._temperature = graph.edge_index, op.temperature
-        self._edge_by_edge = SoftmaxMeans(op)
-        self._by_rows = by_rows
-        self.name = _product_name(by_rows)
+    def __init__(self, head: Way, tail: list[Way]) -> None:
+        self.name = head.name
+        self._head, self._tail = head, tail
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, channels]``."""
-        x, highest = inputs[0], self._highest(inputs[0])
-        if highest is None:
-            out: Tensor = self._edge_by_edge(x, self._edge_index)
-            return out
-        share = (x * self._temperature).sub_(highest).exp_()
-        total = spmm(self._matrix, share, by_rows=self._by_rows)
-        # Only nodes without neighbours are below it, whose mean is 0.
-        total.clamp_(min=math.exp(-max_range(x.dtype)) / 2)
-        return spmm(self._matrix, share.mul_(x), by_rows=self._by_rows).div_(total)
+        value = self._head(*inputs)
+        for way in self._tail:
+            value = way(value)
+        return value
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
-        """Two products and five passes over nodes, or ten passes over edges."""
-        size = out.element_size()
-        if self._highest(inputs[0]) is None:
-            edges = self._edge_index.size(1) * out.size(1)
-            return Cost(edges, 20 * edges * size)
-        product = product_cost(self._matrix, out.size(1))
-        return product + product + Cost(0, 10 * out.numel() * size)
-
-    def _highest(self, x: Tensor) -> Tensor | None:
-        """``[channels]``, the largest ``t·x``; ``None`` where products would lose precision."""
-        if not x.numel():
-            return x.new_zeros(x.size(1))
-        lowest, highest = score_bounds(x, self._temperature)
-        return highest if float((highest - lowest).max()) <= max_range(x.dtype) else None
+        """That of all, whose values have one shape."""
+        return sum((way.cost([out], out) for way in self._tail), self._head.cost(inputs, out))
 
 
 class Elementwise(Way):
@@ -274,71 +245,6 @@ class Elementwise(Way):
         return self._function(*inputs)
 
 
-def ways(op: Op, graph: Graph, inputs: list[Tensor], *, overwrites: bool) -> list[Way]:
-    """The ways to compute an operation that are worth a try.
-
-    Args:
-        op: The operation.
-        graph: The edges.
-        inputs: What it reads: ``[num_nodes, channels]`` each, the features maybe as CSR.
-        overwrites: Whether the first of them may be overwritten.
-    """
-    if isinstance(op, Linear):
-        x = inputs[0]
-        if x.layout != torch.strided:
-            sparse = [SparseFeatures(op, by_rows=by_rows) for by_rows in _products(x)]
-            return [*sparse, DenseLinear(op, x.to_dense())]
-        entries = int(op.weight.count_nonzero())
-        few = 0 < entries <= SPARSE_WEIGHTS * op.weight.numel()
-        return [DenseLinear(op), SparseWeights(op)] if few else [DenseLinear(op)]
-    if isinstance(op, Aggregate):
-        matrix = graph.adjacency(op.rule, inputs[0].dtype)
-        return [NeighborSum(matrix, by_rows=by_rows) for by_rows in _products(matrix)]
-    if isinstance(op, Attend):
-        return [AttentionByHead(op, graph)]
-    if isinstance(op, SoftmaxMean):
-        return [SoftmaxProducts(op, graph, by_rows=one) for one in _products(op.temperature)]
-    return [Elementwise(_function(op, overwrites))]
-
-
-def _products(matrix: Tensor) -> tuple[bool, ...]:
-    """Whether products go row by row, in the ways that there are; only CPUs have the choice."""
-    return (False, True) if matrix.device.type == "cpu" else (False,)
-
-
-def _function(
-    op: Pick | Scale | Map | LayerNorm | Join, overwrites: bool
-) -> Callable[..., Tensor] | nn.Module:
-    if isinstance(op, Scale):
-        return _scaling(op.scale, op.shift, overwrites)
-    if isinstance(op, Map):
-        return in_place(copy.deepcopy(op.module), overwrites)
-    if isinstance(op, Pick):
-        return Picked(op)
-    if isinstance(op, Join):
-        return _added if op.how == "sum" and overwrites else Joined(op.how)
-    return RowNorm(op)
-
-
-def _added(first: Tensor, *others: Tensor) -> Tensor:
-    for other in others:
-        first.add_(other)
-    return first
-
-
-def _scaling(
-    scale: Tensor | None, shift: Tensor | None, overwrites: bool
-) -> Callable[[Tensor], Tensor]:
-    def scaled(x: Tensor) -> Tensor:
-        if scale is not None:
-            x = x.mul_(scale) if overwrites else x * scale
-            return x if shift is None else x.add_(shift)
-        if shift is None:
-            return x
-        return x.add_(shift) if overwrites else x + shift
-
-    return scaled
-
-
-def _product_name(by_rows: bool) -> str:
+def product_name(by_rows: bool) -> str:
+    """What :func:`spmm` is called in reports."""
     return "row by row" if by_rows else "library product"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    import torch
     from torch import Tensor, nn
     from torch_geometric.data import Data
 
@@ -191,7 +192,13 @@ class Ticket(TicketContent):  # noqa: D101
         return applied, independent_copy(self._edges().prune(data, match))
 
     def compile(
-        self, model: nn.Module, data: Data, *, match: Match = "edges", task: Task | None = None
+        self,
+        model: nn.Module,
+        data: Data,
+        *,
+        match: Match = "edges",
+        task: Task | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Compiled:
         """Put the ticket to use as a model that is small and fast, and proven equal.
 
@@ -207,6 +214,8 @@ class Ticket(TicketContent):  # noqa: D101
             match: As in :meth:`apply`.
             task: Says how the model is called; the default is ``model(x, edge_index)``, with
                 ``edge_weight`` and ``edge_attr`` where graph and model have them.
+            dtype: ``torch.bfloat16`` or ``torch.float16`` to have ``predict`` compute in it, which
+                is no longer equal but within 5 or 1 % of the largest output.
 
         Returns:
             Compiled: ``predict()`` gives ``[num_nodes, num_outputs]``, ``model`` and ``data`` are
@@ -216,14 +225,15 @@ class Ticket(TicketContent):  # noqa: D101
             CompileError: The result differs from the masked model.
             TicketMismatchError: Another graph or model; the message names the difference.
             GraphError: ``data`` is no homogeneous graph with edges.
-            ModelError: As in :meth:`apply`.
+            InputError: ``dtype`` is another one.
+            ModelError: As in :meth:`apply`, or ``dtype`` is given and the model keeps its shape.
         """
         from fastglt.compile import compile_applied
         from fastglt.training.tasks import NodeClassification
 
         applied, pruned = self.apply(model, data, match)
         calls = NodeClassification() if task is None else task
-        return compile_applied(uncompiled(applied), plain_graph(pruned), calls)
+        return compile_applied(uncompiled(applied), plain_graph(pruned), calls, dtype)
 
     def apply_weights(self, model: nn.Module) -> nn.Module:
         """The trained, masked weights alone, for graphs that were not searched.

@@ -1,0 +1,212 @@
+"""Which ways there are to compute an operation and what follows it, on one graph."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fastglt.compile.edges import Graph
+from fastglt.compile.native.library import Ending, Rows, product, supports
+from fastglt.compile.native.ways import (
+    NativeAttention,
+    NativeFeatures,
+    NativeSparseWeights,
+    NativeSum,
+    ending_of,
+)
+from fastglt.compile.plain import Joined, Picked, RowNorm, in_place
+from fastglt.compile.program import (
+    Aggregate,
+    Attend,
+    Join,
+    LayerNorm,
+    Linear,
+    Map,
+    Op,
+    Pick,
+    Program,
+    Rule,
+    Scale,
+    SoftmaxMean,
+    cast,
+    sources,
+)
+from fastglt.compile.softmax import SoftmaxProducts
+from fastglt.compile.ways import (
+    AttentionByHead,
+    Chain,
+    DenseLinear,
+    Elementwise,
+    NeighborSum,
+    SparseFeatures,
+    SparseWeights,
+    Way,
+    product_name,
+    spmm,
+)
+
+SPARSE_WEIGHTS = 0.2
+"""Share of a weight matrix that may be other than 0 for a sparse product to be tried."""
+
+NARROW = 32
+"""Outputs of a linear map up to which our kernel for sparse weights is tried on dense ones too."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """An operation and what works on its value number by number, before anybody else reads it.
+
+    Attributes:
+        position: Of the first operation in its program.
+        head: The first operation.
+        tail: Those that follow.
+    """
+
+    position: int
+    head: Op
+    tail: tuple[Op, ...] = ()
+
+    @property
+    def value(self) -> int:
+        """The value that it writes."""
+        return self.position + 1 + len(self.tail)
+
+
+def groups(program: Program) -> list[Group]:
+    """The operations of a program, in order, with what can be done at once put together."""
+    readers = Counter(source for op in program.ops for source in sources(op))
+    found: list[Group] = []
+    for position, op in enumerate(program.ops):
+        follows = isinstance(op, (Scale, Map)) and op.source == position and position > 0
+        if follows and readers[position] == 1:
+            found[-1] = replace(found[-1], tail=(*found[-1].tail, op))
+        else:
+            found.append(Group(position, op))
+    return found
+
+
+def ways(
+    group: Group, graph: Graph, inputs: list[Tensor], *, overwrites: bool, native: bool
+) -> list[Way]:
+    """The ways to compute a group that are worth a try.
+
+    Args:
+        group: The operations.
+        graph: The edges.
+        inputs: What the first of them reads: ``[num_nodes, channels]`` each, the features maybe as
+            CSR.
+        overwrites: Whether the first of them may be overwritten.
+        native: Whether there are kernels of our own.
+    """
+    dtype = inputs[0].dtype
+    tail = [_elementwise(cast(op, dtype), overwrites=True) for op in group.tail]
+    heads = _heads(cast(group.head, dtype), graph, inputs, overwrites)
+    found = [Chain(head, tail) if tail else head for head in heads]
+    if native and supports(inputs[0], graph.edge_index.size(1)):
+        found += _native(group, graph, inputs, tail)
+    return found
+
+
+def _heads(op: Op, graph: Graph, inputs: list[Tensor], overwrites: bool) -> list[Way]:
+    """An operation alone, by torch."""
+    if isinstance(op, Linear):
+        x = inputs[0]
+        if x.layout != torch.strided:
+            sparse = [SparseFeatures(op, by_rows=by_rows) for by_rows in _products(x)]
+            return [*sparse, DenseLinear(op, x.to_dense())]
+        return [DenseLinear(op), SparseWeights(op)] if _few(op.weight) else [DenseLinear(op)]
+    if isinstance(op, Aggregate):
+        matrix = graph.adjacency(op.rule, inputs[0].dtype)
+        return [NeighborSum(matrix, by_rows=by_rows) for by_rows in _products(matrix)]
+    if isinstance(op, Attend):
+        return [AttentionByHead(op, graph, inputs[0].dtype)]
+    if isinstance(op, SoftmaxMean):
+        matrix = _counts(graph, inputs[0].dtype)
+        return [
+            SoftmaxProducts(
+                op, graph, matrix, product_name(by_rows), partial(spmm, matrix, by_rows=by_rows)
+            )
+            for by_rows in _products(matrix)
+        ]
+    return [_elementwise(op, overwrites)]
+
+
+def _native(group: Group, graph: Graph, inputs: list[Tensor], tail: list[Way]) -> list[Way]:
+    """An operation by kernels of our own, with as much of what follows as they can do."""
+    op, x = group.head, inputs[0]
+    ending, taken = ending_of(op.bias if isinstance(op, Linear) else None, group.tail)
+    way: Way
+    if isinstance(op, Linear) and x.layout != torch.strided:
+        way = NativeFeatures(op, x, ending)
+    elif isinstance(op, Linear) and (_few(op.weight) or 0 < op.weight.size(0) <= NARROW):
+        way = NativeSparseWeights(op, x.dtype, ending)
+    elif isinstance(op, Aggregate):
+        way = NativeSum(op.rule, graph, x.dtype, ending)
+    elif isinstance(op, Attend):
+        way = NativeAttention(op, graph, x.dtype, ending)
+    elif isinstance(op, SoftmaxMean):
+        matrix, taken = _counts(graph, x.dtype), 0
+        key = (Rows, Rule("sum"), matrix.dtype)
+        rows = graph.once(key, lambda: Rows(matrix, matrix.dtype))
+        by_us = partial(product, rows, ending=Ending())
+        way = SoftmaxProducts(op, graph, matrix, "native", by_us)
+    else:
+        return []
+    rest = tail[taken:]
+    return [Chain(way, rest) if rest else way]
+
+
+def _counts(graph: Graph, dtype: torch.dtype) -> Tensor:
+    """CSR ``[num_nodes, num_nodes]``, how many edges there are, in single precision at least."""
+    return graph.adjacency(Rule("sum"), torch.promote_types(dtype, torch.float32))
+
+
+def _few(weight: Tensor) -> bool:
+    entries = int(weight.count_nonzero())
+    return 0 < entries <= SPARSE_WEIGHTS * weight.numel()
+
+
+def _products(matrix: Tensor) -> tuple[bool, ...]:
+    """Whether products go row by row, in the ways that there are; only CPUs have the choice."""
+    if matrix.device.type != "cpu":
+        return (False,)
+    return (True,) if matrix.element_size() < 4 else (False, True)
+
+
+def _elementwise(op: Op, overwrites: bool) -> Way:
+    if isinstance(op, Scale):
+        return Elementwise(_scaling(op.scale, op.shift, overwrites))
+    if isinstance(op, Map):
+        return Elementwise(in_place(copy.deepcopy(op.module), overwrites))
+    if isinstance(op, LayerNorm):
+        return Elementwise(RowNorm(op))
+    if isinstance(op, Pick):
+        return Elementwise(Picked(op))
+    assert isinstance(op, Join)
+    return Elementwise(_added if op.how == "sum" and overwrites else Joined(op.how))
+
+
+def _added(first: Tensor, *others: Tensor) -> Tensor:
+    for other in others:
+        first.add_(other)
+    return first
+
+
+def _scaling(
+    scale: Tensor | None, shift: Tensor | None, overwrites: bool
+) -> Callable[[Tensor], Tensor]:
+    def scaled(x: Tensor) -> Tensor:
+        if scale is not None:
+            x = x.mul_(scale) if overwrites else x * scale
+            return x if shift is None else x.add_(shift)
+        if shift is None:
+            return x
+        return x.add_(shift) if overwrites else x + shift
+
+    return scaled

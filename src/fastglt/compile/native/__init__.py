@@ -1,0 +1,1 @@
+"""Kernels of our own, compiled on the machine where they run."""

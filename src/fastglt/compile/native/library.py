@@ -1,0 +1,184 @@
+"""The functions of ``kernels.cpp`` on tensors."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastglt.compile.native.build import load
+
+PADDING = 8
+"""Entries after the last one that may be looked at (``kAhead`` in the source)."""
+CHUNKS = 64
+"""Parts that the rows are divided into, for threads to take one after the other."""
+_WORKING = {
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.bfloat16: torch.float32,
+}
+"""Precision of the values to that of weights and sums."""
+
+_INTEGER, _REAL, _POINTER, _THREADS = (
+    ctypes.c_int64,
+    ctypes.c_double,
+    ctypes.c_void_p,
+    ctypes.c_int,
+)
+_ROWS = [_POINTER, _POINTER, _POINTER]
+_VALUES = [_POINTER, _INTEGER]
+_ENDING = [_POINTER, _REAL, _POINTER]
+_ARGUMENTS: dict[str, list[Any]] = {
+    "product": [_INTEGER, *_ROWS, *_VALUES, _INTEGER, _INTEGER, *_ENDING, _INTEGER, _THREADS],
+    "attend": [
+        _INTEGER, _POINTER, _POINTER, _POINTER, _POINTER, _INTEGER, _INTEGER, _POINTER, _POINTER,
+        _REAL, *_VALUES, _INTEGER, *_ENDING, _INTEGER, _THREADS,
+    ],
+    "sparse_linear": [_INTEGER, _INTEGER, _INTEGER, *_ROWS, *_VALUES, *_ENDING, _THREADS],
+}  # fmt: skip
+
+
+def supports(x: Tensor, num_edges: int) -> bool:
+    """Whether there are kernels for values like these, on a graph of so many edges."""
+    entries = 0 if x.layout == torch.strided else x._nnz()
+    small = max(entries, *x.shape, num_edges + x.size(0)) < 2**31
+    return x.device.type == "cpu" and x.dtype in _WORKING and small
+
+
+def padded_heads(heads: int) -> int:
+    """The number of heads, with empty ones added, that attention is computed for at once."""
+    return next((size for size in (1, 2, 4) if heads <= size), -(-heads // 8) * 8)
+
+
+def working(dtype: torch.dtype) -> torch.dtype:
+    """The precision of weights and sums where values have this one."""
+    return _WORKING[dtype]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is done with sums before they are written.
+
+    Attributes:
+        shift: ``[channels]``, added first; ``None`` adds nothing.
+        slope: What is below 0 then is multiplied by it: 1 is no activation, 0 a ReLU.
+    """
+
+    shift: Tensor | None = None
+    slope: float = 1.0
+
+
+class Rows:
+    """A CSR matrix as the kernels read it, in their working precision.
+
+    Args:
+        matrix: ``[rows, columns]`` CSR of less than 2^31 entries, rows and columns.
+        dtype: Of the values that it will be multiplied with.
+    """
+
+    def __init__(self, matrix: Tensor, dtype: torch.dtype) -> None:
+        self.starts = matrix.crow_indices().to(torch.int32).contiguous()
+        columns = matrix.col_indices().to(torch.int32)
+        self.columns = torch.cat([columns, columns.new_zeros(PADDING)])
+        self.values = matrix.values().to(working(dtype)).contiguous()
+        self.shape = (matrix.size(0), matrix.size(1))
+        self.num_entries = columns.numel()
+        self.chunk = max(1, self.shape[0] // CHUNKS)
+
+    def pointers(self) -> tuple[int, int, int]:
+        """Where starts, columns and values lie."""
+        return self.starts.data_ptr(), self.columns.data_ptr(), self.values.data_ptr()
+
+
+def product(matrix: Rows, x: Tensor, ending: Ending) -> Tensor:
+    """``matrix @ x`` and its ending: ``[rows, channels]``.
+
+    Args:
+        matrix: ``[rows, columns]``.
+        x: ``[columns, channels]``.
+        ending: What is done with the sums.
+    """
+    x = _by_rows(x)
+    out = x.new_empty(matrix.shape[0], x.size(1))
+    if out.numel():
+        function = _function("product", x.dtype)
+        function(
+            matrix.shape[0], *matrix.pointers(), x.data_ptr(), x.stride(0), x.size(1),
+            x.nbytes, _pointer(ending.shift), ending.slope, out.data_ptr(), matrix.chunk,
+            torch.get_num_threads(),
+        )  # fmt: skip
+    return out
+
+
+def attend(
+    pattern: Rows,
+    scores: Tensor,
+    segments: Tensor,
+    head_of: Tensor,
+    attention_slope: float,
+    x: Tensor,
+    ending: Ending,
+) -> Tensor:
+    """Rows of ``x`` summed by attention, and their ending: ``[num_nodes, channels]``.
+
+    Args:
+        pattern: ``[num_nodes, num_nodes]``, who is heard by whom.
+        scores: ``[num_nodes, 2 * heads]`` in the working precision: the terms of a node as a
+            source, then as a target. ``heads`` is what :func:`padded_heads` gives.
+        segments: ``[heads + 1]`` int32, where the channels of each head begin and end.
+        head_of: ``[channels]`` int32, ascending, the head of each channel.
+        attention_slope: Of the leaky ReLU of scores.
+        x: ``[num_nodes, channels]``.
+        ending: What is done with the sums.
+    """
+    x, heads = _by_rows(x), scores.size(1) // 2
+    by_target = scores.data_ptr() + heads * scores.element_size()
+    out = x.new_empty(pattern.shape[0], x.size(1))
+    if out.numel():
+        function = _function("attend", x.dtype)
+        function(
+            pattern.shape[0], *pattern.pointers()[:2], scores.data_ptr(), by_target,
+            scores.stride(0), heads, segments.data_ptr(), head_of.data_ptr(),
+            attention_slope, x.data_ptr(), x.stride(0), x.nbytes, _pointer(ending.shift),
+            ending.slope, out.data_ptr(), pattern.chunk, torch.get_num_threads(),
+        )  # fmt: skip
+    return out
+
+
+def sparse_linear(weight: Rows, x: Tensor, ending: Ending) -> Tensor:
+    """``x @ weight.T`` and its ending: ``[num_nodes, out]``.
+
+    Args:
+        weight: ``[out, in]``.
+        x: ``[num_nodes, in]``.
+        ending: What is done with the sums.
+    """
+    x = _by_rows(x)
+    out = x.new_empty(x.size(0), weight.shape[0])
+    if out.numel():
+        function = _function("sparse_linear", x.dtype)
+        function(
+            x.size(0), weight.shape[1], weight.shape[0], *weight.pointers(), x.data_ptr(),
+            x.stride(0), _pointer(ending.shift), ending.slope, out.data_ptr(),
+            torch.get_num_threads(),
+        )  # fmt: skip
+    return out
+
+
+def _by_rows(x: Tensor) -> Tensor:
+    return x if x.stride(1) == 1 or x.size(1) == 1 else x.contiguous()
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+@lru_cache
+def _function(name: str, dtype: torch.dtype) -> Any:
+    function = getattr(load(), f"fastglt_{name}_{str(dtype).removeprefix('torch.')}")
+    function.argtypes, function.restype = _ARGUMENTS[name], None
+    return function
