@@ -39,6 +39,11 @@ class PlainModel(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(_layer(op) for op in program.ops)
         self.sources = [sources(op) for op in program.ops]
+        last = {read: place for place, op in enumerate(program.ops) for read in sources(op)}
+        self.last_read = [
+            [value for value in set(read) if last[value] == place]
+            for place, read in enumerate(self.sources)
+        ]
         self.reads_edge_weight = program.reads_edge_weight
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
@@ -49,14 +54,17 @@ class PlainModel(nn.Module):
             edge_index: ``[2, num_edges]``.
             edge_weight: ``[num_edges]``.
         """
-        values = [x]
-        for layer, read in zip(self.layers, self.sources, strict=True):
+        values = {0: x}
+        steps = zip(self.layers, self.sources, self.last_read, strict=True)
+        for value, (layer, read, last_read) in enumerate(steps, start=1):
             inputs = [values[source] for source in read]
             if isinstance(layer, (WeightedSum, Attention, SoftmaxMeans)):
-                values.append(layer(inputs[0], edge_index, edge_weight))
+                values[value] = layer(inputs[0], edge_index, edge_weight)
             else:
-                values.append(layer(*inputs))
-        return values[-1]
+                values[value] = layer(*inputs)
+            for source in last_read:  # what nobody reads any more is not kept
+                del values[source]
+        return values[len(self.layers)]
 
 
 class WeightedSum(nn.Module):
