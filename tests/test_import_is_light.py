@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torch_geometric", "matplotlib", "ogb")
+HEAVY = ("torch", "torch_geometric", "matplotlib", "ogb", "onnx", "onnxscript", "onnxruntime")
 
 # Prints the heavy modules on its last line, also when the program ends with SystemExit.
 PROBE = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
 FILE = "ticket.safetensors"
@@ -22,11 +23,32 @@ def test_a_ticket_becomes_a_program_that_gives_the_same(cli, ticket, tmp_path):
     assert out.size(0) == 5
 
 
-def test_only_pt2_files_are_written(cli, ticket, tmp_path):
-    outcome = cli("compile", FILE, "--out=small.onnx")
+def test_an_onnx_model_in_int8(cli, ticket, tmp_path):
+    outcome = cli("compile", FILE, "--out=small.onnx", "--weights=int8", "--json=c.json")
+    assert outcome.code == 0, outcome.err
+    assert "weights of the file in int8, which changes outputs by up to 0.0" in outcome.out
+    assert "wrote small.onnx (onnx, " in outcome.out
+    exported = json.loads((tmp_path / "c.json").read_text())["exported"]
+    assert (exported["kind"], exported["weights"]) == ("onnx", "int8")
+    assert 0 < exported["rounding"] < 0.05
+    assert exported["bytes"] == (tmp_path / "small.onnx").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out=small.txt"], ".pt2 or an .onnx file"),
+        (["--out=small.onnx", "--kind=package"], "goes into a .pt2 file"),
+        (["--kind=torchscript"], "'program', 'onnx' or 'package'"),
+        (["--weights=int4"], "'float' or 'int8'"),
+    ],
+)
+def test_other_files_are_refused(cli, ticket, tmp_path, options, message):
+    before = sorted(tmp_path.iterdir())
+    outcome = cli("compile", FILE, *options)
     assert outcome.code == 2
-    assert ".pt2" in outcome.err
-    assert not (tmp_path / "small.onnx").exists()
+    assert message in outcome.err
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_bench_measures_every_way(cli, ticket, tmp_path):

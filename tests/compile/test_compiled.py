@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ import fastglt
 from fastglt.compile import verify
 from fastglt.compile.compiled import compile_applied
 from fastglt.compile.verify import LOW
-from fastglt.errors import CompileError, InputError, ModelError, OutputPathError
+from fastglt.errors import CompileError, InputError, ModelError
 from fastglt.training.tasks import NodeClassification
 from helpers import graph
 
@@ -209,41 +207,6 @@ def test_tickets_are_compiled(values):
     weight = (compiled.data.edge_weight,) if values == "learned" else ()
     again = compiled.model(compiled.data.x, compiled.data.edge_index, *weight)
     torch.testing.assert_close(again.detach(), expected, rtol=1e-4, atol=1e-4)
-
-
-_RELOADED = """
-import sys, torch
-program, inputs, out = sys.argv[1:]
-with torch.no_grad():
-    result = torch.export.load(program).module()(*torch.load(inputs))
-assert not {"fastglt", "torch_geometric"} & sys.modules.keys()
-torch.save(result, out)
-"""
-
-
-@pytest.mark.parametrize(("kind", "weighted"), [*((kind, False) for kind in MODELS), ("gcn", True)])
-def test_exported_programs_need_only_torch(kind, weighted, tmp_path):
-    model, data = make_model(kind, 0, 0.1, norm="batch_norm"), make_graph(0, weighted=weighted)
-    compile_applied(model, data, TASK).export(tmp_path / "model.pt2")
-    other = make_graph(1, 50, weighted=weighted)
-    inputs = (other.x, other.edge_index, *((other.edge_weight,) if weighted else ()))
-    torch.save(inputs, tmp_path / "inputs.pt")
-    files = [str(tmp_path / name) for name in ("model.pt2", "inputs.pt", "out.pt")]
-    subprocess.run([sys.executable, "-c", _RELOADED, *files], check=True, cwd=tmp_path)
-    found = torch.load(tmp_path / "out.pt")
-    torch.testing.assert_close(found, CALL(model, other).detach(), rtol=1e-9, atol=1e-9)
-
-
-def test_a_model_that_kept_its_shape_is_not_exported(tmp_path):
-    compiled = compile_applied(Own().double().eval(), make_graph(0), TASK)
-    with pytest.raises(ModelError, match=r"kept its shape: .*Own is not taken apart"):
-        compiled.export(tmp_path / "model.pt2")
-
-
-def test_exports_go_into_pt2_files(tmp_path):
-    compiled = compile_applied(make_model("gcn", 0, 0.5), make_graph(0), TASK)
-    with pytest.raises(OutputPathError, match=r"\.pt2"):
-        compiled.export(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -18,20 +18,21 @@ from fastglt.errors import InputError
 
 if TYPE_CHECKING:
     from fastglt.compile import Compiled
+    from fastglt.compile.export import Exported
 
 
 def run(ticket: str, given: Mapping[str, Any]) -> None:
-    """Make a ticket a small, fast model that is proven equal, and write it as a program of torch.
+    """Make a ticket a small, fast model that is proven equal, and write it to a file.
 
     Graph, task and model are those recorded in the ticket, unless other ones are named.
     """
     from fastglt.compile import compile_applied
-    from fastglt.compile.export import check_path
+    from fastglt.compile.export import checked
     from fastglt.ticket import Ticket
 
     values = with_config(given)
     options = validated(CompileOptions, values)
-    check_path(options.out)
+    checked(options.out, options.kind, options.weights)
     if options.json_file not in (None, STDOUT):
         check_writable(options.json_file)
         if Path(options.json_file).resolve() == options.out.resolve():
@@ -40,15 +41,20 @@ def run(ticket: str, given: Mapping[str, Any]) -> None:
     found = Ticket.load(ticket)
     inputs = inputs_of(found, values)
     compiled = compile_applied(*applied(found, inputs.model, inputs.dataset.data), inputs.task)
+    exported = compiled.export(options.out, options.kind, options.weights)
     if options.json_file is not None:
-        document = {"file": ticket, "out": str(options.out), **compiled.report.to_dict()}
+        document = {
+            "file": ticket,
+            "out": str(options.out),
+            **compiled.report.to_dict(),
+            "exported": exported.to_dict(),
+        }
         write_json(document, options.json_file)
-    compiled.export(options.out)
-    _report(compiled, options, Output(sys.stderr if options.json_file == STDOUT else None))
+    _report(compiled, exported, Output(sys.stderr if options.json_file == STDOUT else None))
 
 
-def _report(compiled: Compiled, options: CompileOptions, output: Output) -> None:
-    report, size = compiled.report, Path(options.out).stat().st_size
+def _report(compiled: Compiled, exported: Exported, output: Output) -> None:
+    report = compiled.report
     channels = [max(widths[1:-1], default=0) for widths in report.widths]
     output.table(
         ("", "masked", "compiled"),
@@ -70,4 +76,11 @@ def _report(compiled: Compiled, options: CompileOptions, output: Output) -> None
             f"equal to the masked model: {report.differences.float64:.1g} in float64, "
             f"{report.differences.float32:.1g} in float32, of the largest output"
         )
-    output.line(f"wrote {formats.text(str(options.out))} ({formats.size(size)})")
+    if exported.weights != "float":
+        output.line(
+            f"weights of the file in {exported.weights}, which changes outputs by up to "
+            f"{exported.rounding:.2g} of the largest one"
+        )
+    output.line(
+        f"wrote {formats.text(exported.path)} ({exported.kind}, {formats.size(exported.bytes)})"
+    )

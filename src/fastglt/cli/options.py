@@ -132,7 +132,18 @@ class CompileOptions(ResultOptions):
     """What ``compile`` writes."""
 
     out: Path = Field(
-        default=Path("model.pt2"), description="file for the model, as a .pt2 program"
+        default=Path("model.pt2"),
+        description="file for the model: a program of torch (.pt2) or an ONNX model (.onnx)",
+    )
+    kind: Literal["program", "onnx", "package"] | None = Field(
+        default=None,
+        description="what to write, if not by the suffix: a package (.pt2) is machine code by "
+        "AOTInductor, which needs a C++ compiler",
+    )
+    weights: Literal["float", "int8"] = Field(
+        default="float",
+        description="int8 rounds the weights of linear maps, which makes the file smaller and "
+        "changes outputs",
     )
 
 

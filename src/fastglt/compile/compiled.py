@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from fastglt.compile.channels import live_channels, merged
 from fastglt.compile.edges import Graph, by_target
-from fastglt.compile.export import check_path, exported, save
+from fastglt.compile.export import Exported, checked, export
 from fastglt.compile.kernels import Choice, Runner, in_turn, is_sparse
 from fastglt.compile.lower import Unsupported, lower
 from fastglt.compile.native.build import why_not
@@ -107,32 +107,44 @@ class Compiled:
         """
         return self._predict().clone() if self.cost is None else self._predict()
 
-    def export(self, path: str | os.PathLike[str]) -> None:
-        """Write the model as a ``torch.export`` program, which needs neither PyG nor this library.
+    def export(
+        self, path: str | os.PathLike[str], kind: str | None = None, weights: str = "float"
+    ) -> Exported:
+        """Write the model as a file that needs neither PyG nor this library where it is used.
 
-        ``torch.export.load(path).module()`` is called as ``module(x, edge_index)`` with all columns
-        of the features, and with a third ``edge_weight`` if ``model`` reads it, for any graph.
+        It takes ``x`` ``[num_nodes, num_features]`` with all columns of the features,
+        ``edge_index`` ``[2, num_edges]``, and ``edge_weight`` ``[num_edges]`` if ``model`` reads
+        it, of any graph with at least two nodes and two edges. What was written is read again and
+        compared with ``model`` on random graphs.
 
         Args:
-            path: A ``.pt2`` file; an existing one is replaced only when all went well.
+            path: The file; an existing one is replaced only when all went well.
+            kind: ``"program"`` for ``torch.export.load(path).module()``, ``"onnx"`` for
+                ``onnxruntime`` and others, which needs the extra ``onnx``, or ``"package"`` for
+                ``torch._inductor.aoti_load_package(path)``, which is compiled for machines like
+                this one and needs a C++ compiler. ``None`` goes by the suffix: a program in a
+                ``.pt2`` file, ONNX in an ``.onnx`` file. Packages are ``.pt2`` files too.
+            weights: ``"float"``, or ``"int8"`` to round the weights of linear maps, which changes
+                outputs.
+
+        Returns:
+            Exported: Size of the file, and the differences that were found.
 
         Raises:
             ModelError: The ticket's model was not taken apart, so that it still needs PyG.
-            CompileError: The program differs from the model.
-            OutputPathError: ``path`` cannot be written.
+            CompileError: The file differs from the model, or rounded weights change the largest
+                output by more than 5 %.
+            UnknownNameError: There is no such kind of file or of weights.
+            OutputPathError: ``path`` cannot be written, or its suffix is that of another kind.
+            InputError: What this kind needs is not installed.
         """
-        check_path(Path(path))
+        checked(Path(path), kind, weights)
         if not isinstance(self.model, PlainModel):
             raise ModelError(
                 f"this model cannot be exported, since it kept its shape: {self.report.kept_shape}"
             )
-        program = exported(
-            self.model,
-            self.columns,
-            self.report.inputs[0],
-            weighted=self.model.reads_edge_weight,
-        )
-        save(program, Path(path))
+        columns, num_features = self.columns, self.report.inputs[0]
+        return export(self.model, self.data, columns, num_features, Path(path), kind, weights)
 
     def prepare(self, data: Data) -> Data:
         """A copy of a graph of the same features with what the model reads of them.
