@@ -26,8 +26,12 @@ from torch_geometric.nn import (
 )
 from torch_geometric.nn.aggr import SoftmaxAggregation
 
+from fastglt.compile.candidates import Group, ways
 from fastglt.compile.compiled import compile_applied
+from fastglt.compile.edges import Graph, by_target
 from fastglt.compile.lower import Unsupported, lower
+from fastglt.compile.native.build import why_not
+from fastglt.compile.plain import SoftmaxMeans
 from fastglt.compile.program import Aggregate, Linear, SoftmaxMean
 from fastglt.models.deepergcn import DeeperGCN
 from fastglt.models.embedding import WithEmbedding
@@ -132,6 +136,28 @@ def test_softmax_means_whose_exponents_would_not_fit(temperature):
         for layer in model.layers:
             layer.conv.aggr_module.t.fill_(temperature)
     all_equal(outputs(model, make_graph(6)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [0.7, -300.0])
+@pytest.mark.parametrize("channels", [0, 1, 21])
+def test_all_ways_of_softmax_means_agree(dtype, temperature, channels):
+    data = by_target(make_graph(7))
+    graph = Graph(data.edge_index, None, NODES)
+    x = torch.randn(NODES, channels, dtype=torch.float64).to(dtype)
+    t = torch.full((max(channels, 1),), temperature, dtype=torch.float64)
+    op = SoftmaxMean(0, t, learned=True)
+    expected = SoftmaxMeans(op)(x.double(), data.edge_index).detach()
+    aggregation = SoftmaxAggregation(t=temperature)
+    there = aggregation(x.double()[data.edge_index[0]], data.edge_index[1], dim_size=NODES)
+    torch.testing.assert_close(expected, there, rtol=1e-12, atol=1e-12)
+    rounding = {torch.float64: 1e-12, torch.float32: 1e-4, torch.bfloat16: 1e-2}[dtype]
+    tried = ways(Group(0, op), graph, [x], overwrites=False, native=why_not() is None)
+    for way in tried:
+        found = way(x)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.double(), expected, rtol=rounding, atol=rounding)
+        assert way.cost([x], found).macs >= data.num_edges * channels / 2
 
 
 def test_only_what_is_read_is_aggregated():
