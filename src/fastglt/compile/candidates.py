@@ -6,13 +6,14 @@ import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from fastglt.compile.edges import Graph
 from fastglt.compile.layout import CACHE_BYTES
-from fastglt.compile.native.library import supports
+from fastglt.compile.native.library import Ending, Rows, product, supports
 from fastglt.compile.native.ways import (
     NativeAttention,
     NativeFeatures,
@@ -20,7 +21,7 @@ from fastglt.compile.native.ways import (
     NativeSum,
     ending_of,
 )
-from fastglt.compile.plain import Joined, RowNorm, in_place
+from fastglt.compile.plain import Joined, Picked, RowNorm, in_place
 from fastglt.compile.program import (
     Aggregate,
     Attend,
@@ -29,11 +30,15 @@ from fastglt.compile.program import (
     Linear,
     Map,
     Op,
+    Pick,
     Program,
+    Rule,
     Scale,
+    SoftmaxMean,
     cast,
     sources,
 )
+from fastglt.compile.softmax import SoftmaxProducts
 from fastglt.compile.ways import (
     AttentionByHead,
     Chain,
@@ -43,6 +48,8 @@ from fastglt.compile.ways import (
     SparseFeatures,
     SparseWeights,
     Way,
+    product_name,
+    spmm,
 )
 
 SPARSE_WEIGHTS = 0.2
@@ -122,6 +129,14 @@ def _heads(op: Op, graph: Graph, inputs: list[Tensor], overwrites: bool) -> list
         return [NeighborSum(matrix, by_rows=by_rows) for by_rows in _products(matrix)]
     if isinstance(op, Attend):
         return [AttentionByHead(op, graph, inputs[0].dtype)]
+    if isinstance(op, SoftmaxMean):
+        matrix = _counts(graph, inputs[0].dtype)
+        return [
+            SoftmaxProducts(
+                op, graph, matrix, product_name(by_rows), partial(spmm, matrix, by_rows=by_rows)
+            )
+            for by_rows in _products(matrix)
+        ]
     return [_elementwise(op, overwrites)]
 
 
@@ -139,8 +154,19 @@ def _native(group: Group, graph: Graph, inputs: list[Tensor], tail: list[Way]) -
         found = [NativeSum(op.rule, graph, x.dtype, ending, size) for size in (None, *blocks)]
     elif isinstance(op, Attend):
         found = [NativeAttention(op, graph, x.dtype, ending)]
+    elif isinstance(op, SoftmaxMean):
+        matrix, taken = _counts(graph, x.dtype), 0
+        key = (Rows, Rule("sum"), matrix.dtype)
+        rows = graph.once(key, lambda: Rows(matrix, matrix.dtype))
+        by_us = partial(product, rows, ending=Ending())
+        found = [SoftmaxProducts(op, graph, matrix, "native", by_us)]
     rest = tail[taken:]
     return [Chain(way, rest) for way in found] if rest else found
+
+
+def _counts(graph: Graph, dtype: torch.dtype) -> Tensor:
+    """CSR ``[num_nodes, num_nodes]``, how many edges there are, in single precision at least."""
+    return graph.adjacency(Rule("sum"), torch.promote_types(dtype, torch.float32))
 
 
 def _few(weight: Tensor) -> bool:
@@ -162,8 +188,16 @@ def _elementwise(op: Op, overwrites: bool) -> Way:
         return Elementwise(in_place(copy.deepcopy(op.module), overwrites))
     if isinstance(op, LayerNorm):
         return Elementwise(RowNorm(op))
+    if isinstance(op, Pick):
+        return Elementwise(Picked(op))
     assert isinstance(op, Join)
-    return Elementwise(Joined(op.how))
+    return Elementwise(_added if op.how == "sum" and overwrites else Joined(op.how))
+
+
+def _added(first: Tensor, *others: Tensor) -> Tensor:
+    for other in others:
+        first.add_(other)
+    return first
 
 
 def _scaling(

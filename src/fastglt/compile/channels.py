@@ -21,8 +21,11 @@ from fastglt.compile.program import (
     Linear,
     Map,
     Op,
+    Pick,
     Program,
     Scale,
+    SoftmaxMean,
+    reading,
     sources,
     tensors,
 )
@@ -45,12 +48,21 @@ def live_channels(program: Program) -> Program:
     """The program with its live channels only."""
     constants = _constants(program)
     needed = _needed(program, constants)
-    kept = [flags.nonzero().view(-1) for flags in needed]
-    ops = tuple(
-        _narrowed(op, constants, needed, kept[position])
-        for position, op in enumerate(program.ops, start=1)
-    )
-    return replace(program, columns=program.columns[kept[0]], ops=ops)
+    columns = program.columns[needed[0]]
+    ops: list[Op] = []
+    number = [0]
+    for position, op in enumerate(program.ops, start=1):
+        read = [number[source] for source in sources(op)]
+        if _is_by_channel(op):
+            # What others need of its sources is not computed again here.
+            for place, source in enumerate(sources(op)):
+                surplus = needed[source] & ~needed[position]
+                if bool(surplus.any()):
+                    ops.append(Pick(read[place], _places(needed[source], needed[position])))
+                    read[place] = len(ops)
+        ops.append(reading(_narrowed(op, constants, needed, position), read))
+        number.append(len(ops))
+    return replace(program, columns=columns, ops=tuple(ops))
 
 
 def merged(program: Program) -> Program:
@@ -82,13 +94,11 @@ def _without_nothing(program: Program) -> Program:
     number = [0]
     ops: list[Op] = []
     for op in program.ops:
-        read = tuple(number[source] for source in sources(op))
+        read = [number[source] for source in sources(op)]
         if isinstance(op, Scale) and op.scale is None and op.shift is None:
             number.append(read[0])
             continue
-        ops.append(
-            replace(op, sources=read) if isinstance(op, Join) else replace(op, source=read[0])
-        )
+        ops.append(reading(op, read))
         number.append(len(ops))
     return replace(program, ops=tuple(ops))
 
@@ -124,16 +134,18 @@ def _constant(op: Op, read: Sequence[Constant]) -> Constant:
         value = op.weight @ value
         if op.bias is not None:
             value = value + op.bias
-    elif isinstance(op, (Aggregate, Attend)):
-        # A sum over neighbours of a constant depends on their number, unless it is 0.
+    elif isinstance(op, (Aggregate, Attend, SoftmaxMean)):
+        # What comes of a constant depends on the number of neighbours, unless it is 0.
         known = known & (value == 0)
         if isinstance(op, Attend):
             known, value = known[op.channels], value[op.channels]
+    elif isinstance(op, Pick):
+        known, value = known[op.channels], value[op.channels]
     elif isinstance(op, Scale):
         value = value if op.scale is None else value * op.scale
         value = value if op.shift is None else value + op.shift
     elif isinstance(op, Map):
-        value = op.module(value)
+        value = op.module(value.clone())  # it may overwrite what it reads
     elif isinstance(op, LayerNorm):
         known = torch.zeros_like(known)
     elif op.how == "cat":
@@ -150,13 +162,11 @@ def _needed(program: Program, constants: Sequence[Constant]) -> list[Tensor]:
     """``[channels]`` bool for every value: whether it has to be computed."""
     needed = [torch.zeros_like(one.known) for one in constants]
     needed[-1].fill_(True)
-    before = -1
-    while before != (now := sum(int(flags.sum()) for flags in needed)):
-        before = now
-        for position in range(len(program.ops), 0, -1):
-            _ask(program.ops[position - 1], needed, position, constants)
-        for position, op in enumerate(program.ops, start=1):
-            _follow(op, needed, position)
+    for position in range(len(program.ops), 0, -1):
+        _ask(program.ops[position - 1], needed, position, constants)
+    for position, op in enumerate(program.ops, start=1):
+        if isinstance(op, Join) and op.how == "cat":  # it has all that its sources have
+            needed[position].copy_(torch.cat([needed[source] for source in op.sources]))
     return needed
 
 
@@ -168,8 +178,12 @@ def _ask(op: Op, needed: Sequence[Tensor], position: int, constants: Sequence[Co
         needed[op.source] |= read & ~constants[op.source].known
     elif isinstance(op, Attend):
         needed[op.source] |= _attended(op, op.channels[wanted], constants[op.source])
+    elif isinstance(op, Pick):
+        needed[op.source][op.channels[wanted]] = True
     elif isinstance(op, LayerNorm):
-        needed[op.source].fill_(True)
+        if bool(wanted.any()):
+            needed[op.source].fill_(True)
+            wanted.fill_(True)
     elif isinstance(op, Join) and op.how == "cat":
         start = 0
         for source in op.sources:
@@ -181,13 +195,16 @@ def _ask(op: Op, needed: Sequence[Tensor], position: int, constants: Sequence[Co
             needed[source] |= wanted
 
 
-def _follow(op: Op, needed: Sequence[Tensor], position: int) -> None:
-    """What works channel by channel computes all channels that its sources have."""
-    if isinstance(op, Join) and op.how == "cat":
-        needed[position].copy_(torch.cat([needed[source] for source in op.sources]))
-    elif isinstance(op, (Aggregate, Scale, Map, LayerNorm, Join)):
-        for source in sources(op):
-            needed[position] |= needed[source]
+def _is_by_channel(op: Op) -> bool:
+    """Whether a channel depends on the same channel of what is read, and on no other."""
+    if isinstance(op, Join):
+        return op.how != "cat"
+    return isinstance(op, (Aggregate, SoftmaxMean, Scale, Map, LayerNorm))
+
+
+def _places(there: Tensor, wanted: Tensor) -> Tensor:
+    """``[k]`` int64: where the ``wanted`` channels are among those that are ``there``."""
+    return wanted[there].nonzero().view(-1)
 
 
 def _attended(op: Attend, summed: Tensor, constant: Constant) -> Tensor:
@@ -200,8 +217,9 @@ def _attended(op: Attend, summed: Tensor, constant: Constant) -> Tensor:
     return read
 
 
-def _narrowed(op: Op, constants: Sequence[Constant], needed: Sequence[Tensor], rows: Tensor) -> Op:
-    """The operation on the needed channels of its sources, for the ``rows`` of its own value."""
+def _narrowed(op: Op, constants: Sequence[Constant], needed: Sequence[Tensor], position: int) -> Op:
+    """The operation on the needed channels of its sources, for those of its own value."""
+    rows = needed[position].nonzero().view(-1)
     if isinstance(op, Linear):
         constant, read = constants[op.source], needed[op.source]
         folded = constant.known & ~read
@@ -217,9 +235,21 @@ def _narrowed(op: Op, constants: Sequence[Constant], needed: Sequence[Tensor], r
             att_source=op.att_source[read],
             att_target=op.att_target[read],
             head=op.head[read],
-            channels=(read.cumsum(0) - 1)[op.channels[rows]],
+            channels=_numbered(read)[op.channels[rows]],
         )
+    if isinstance(op, Pick):
+        return Pick(op.source, _numbered(needed[op.source])[op.channels[rows]])
+    if isinstance(op, SoftmaxMean) and len(op.temperature) > 1:
+        return replace(op, temperature=op.temperature[rows])
     if isinstance(op, Scale):
         scale, shift = (None if p is None else p[rows] for p in (op.scale, op.shift))
         return Scale(op.source, scale, shift)
+    if isinstance(op, LayerNorm):
+        factor, shift = (None if p is None else p[rows] for p in (op.weight, op.bias))
+        return replace(op, weight=factor, bias=shift)
     return op
+
+
+def _numbered(there: Tensor) -> Tensor:
+    """The place of each channel among those that are ``there``."""
+    return there.cumsum(0) - 1

@@ -60,8 +60,8 @@ class Graph:
         # Degrees are sums that low precisions do not hold.
         precise = torch.promote_types(dtype, torch.float32)
         weight, own = sum_weights(
-            rule.norm, rule.loops, rule.own, self.edge_index, self.edge_weight,
-            self.num_nodes, precise,
+            rule.norm, rule.loops, rule.own, self.edge_index,
+            self.edge_weight if rule.weighted else None, self.num_nodes, precise,
         )  # fmt: skip
         index = self.edge_index.flip(0)
         if own is not None:

@@ -19,9 +19,11 @@ from fastglt.compile.program import (
     Linear,
     Map,
     Op,
+    Pick,
     Program,
     Rule,
     Scale,
+    SoftmaxMean,
     sources,
 )
 
@@ -37,6 +39,11 @@ class PlainModel(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(_layer(op) for op in program.ops)
         self.sources = [sources(op) for op in program.ops]
+        last = {read: place for place, op in enumerate(program.ops) for read in sources(op)}
+        self.last_read = [
+            [value for value in set(read) if last[value] == place]
+            for place, read in enumerate(self.sources)
+        ]
         self.reads_edge_weight = program.reads_edge_weight
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
@@ -47,14 +54,17 @@ class PlainModel(nn.Module):
             edge_index: ``[2, num_edges]``.
             edge_weight: ``[num_edges]``.
         """
-        values = [x]
-        for layer, read in zip(self.layers, self.sources, strict=True):
+        values = {0: x}
+        steps = zip(self.layers, self.sources, self.last_read, strict=True)
+        for value, (layer, read, last_read) in enumerate(steps, start=1):
             inputs = [values[source] for source in read]
-            if isinstance(layer, (WeightedSum, Attention)):
-                values.append(layer(inputs[0], edge_index, edge_weight))
+            if isinstance(layer, (WeightedSum, Attention, SoftmaxMeans)):
+                values[value] = layer(inputs[0], edge_index, edge_weight)
             else:
-                values.append(layer(*inputs))
-        return values[-1]
+                values[value] = layer(*inputs)
+            for source in last_read:  # what nobody reads any more is not kept
+                del values[source]
+        return values[len(self.layers)]
 
 
 class WeightedSum(nn.Module):
@@ -63,10 +73,12 @@ class WeightedSum(nn.Module):
     def __init__(self, rule: Rule) -> None:
         super().__init__()
         self.norm, self.loops, self.own = rule.norm, rule.loops, rule.own
+        self.weighted = rule.weighted
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Sums ``[num_nodes, channels]``; arguments as in :class:`PlainModel`."""
         source, target = edge_index[0], edge_index[1]
+        edge_weight = edge_weight if self.weighted else None
         weight, own = sum_weights(
             self.norm, self.loops, self.own, edge_index, edge_weight, x.size(0), x.dtype
         )
@@ -76,7 +88,7 @@ class WeightedSum(nn.Module):
 
     def extra_repr(self) -> str:
         """Its options."""
-        return f"norm={self.norm!r}, loops={self.loops}, own={self.own}"
+        return f"norm={self.norm!r}, loops={self.loops}, own={self.own}, weighted={self.weighted}"
 
 
 def sum_weights(
@@ -177,6 +189,64 @@ class Attention(nn.Module):
         )
 
 
+class Message(nn.Module):
+    """What a node says in a GENConv: ``relu(x) + eps``."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[num_nodes, channels]``."""
+        return x.relu() + self.eps
+
+    def extra_repr(self) -> str:
+        """Its option."""
+        return f"eps={self.eps}"
+
+
+class SoftmaxMeans(nn.Module):
+    """:class:`~fastglt.compile.program.SoftmaxMean` by scattering, for any graph."""
+
+    temperature: Tensor
+
+    def __init__(self, op: SoftmaxMean) -> None:
+        super().__init__()
+        temperature = op.temperature.clone()
+        if op.learned:
+            self.temperature = nn.Parameter(temperature)
+        else:
+            self.register_buffer("temperature", temperature)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """Means ``[num_nodes, channels]``; arguments as in :class:`PlainModel`."""
+        source, target = edge_index[0], edge_index[1]
+        score = x * self.temperature
+        nothing = torch.zeros_like(score)
+        index = target.unsqueeze(1).expand(-1, x.size(1))
+        largest = nothing.detach().scatter_reduce(
+            0, index, score.detach().index_select(0, source), "amax", include_self=False
+        )
+        share = score.index_select(0, source).sub(largest.index_select(0, target)).exp()
+        total = nothing.index_add(0, target, share).clamp(min=0.5)  # of any edge it is 1 or more
+        messages = x.index_select(0, source) * share
+        return nothing.index_add(0, target, messages) / total
+
+
+class Picked(nn.Module):
+    """Some of the channels."""
+
+    channels: Tensor
+
+    def __init__(self, op: Pick) -> None:
+        super().__init__()
+        self.register_buffer("channels", op.channels.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[num_nodes, out]``."""
+        return x.index_select(1, self.channels)
+
+
 class Scaling(nn.Module):
     """A factor and a shift for each channel."""
 
@@ -221,6 +291,10 @@ def _layer(op: Op) -> nn.Module:
         return WeightedSum(op.rule)
     if isinstance(op, Attend):
         return Attention(op)
+    if isinstance(op, SoftmaxMean):
+        return SoftmaxMeans(op)
+    if isinstance(op, Pick):
+        return Picked(op)
     if isinstance(op, Scale):
         return Scaling(op)
     if isinstance(op, Map):

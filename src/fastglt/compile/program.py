@@ -39,11 +39,13 @@ class Rule:
             ``"sum"`` by nothing.
         loops: Weight of the self-loop that a node without one gets; ``None`` adds none.
         own: What a node's own row is multiplied by before it is added, after the sum.
+        weighted: Whether edges count by ``edge_weight``, if there is one.
     """
 
     norm: Literal["gcn", "sum", "mean"] = "sum"
     loops: float | None = None
     own: float = 0.0
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,37 @@ class Attend:
     channels: Tensor
     slope: float
     loops: bool
+
+
+@dataclass(frozen=True)
+class SoftmaxMean:
+    """A mean over the in-neighbours of each node, weighted by a softmax in each channel.
+
+    The weights are the softmax of ``temperature * x`` over the edges into a node; a node without
+    any gets 0 (Li et al., arXiv 2006.07739).
+
+    Attributes:
+        source: The value that is read.
+        temperature: ``[1]`` or ``[channels]``.
+        learned: Whether the temperature is a parameter.
+    """
+
+    source: int
+    temperature: Tensor
+    learned: bool
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Some of the channels.
+
+    Attributes:
+        source: The value that is read.
+        channels: ``[out]`` int64, ascending.
+    """
+
+    source: int
+    channels: Tensor
 
 
 @dataclass(frozen=True)
@@ -145,7 +178,7 @@ class Join:
 
 
 AnyOp = TypeVar("AnyOp", bound="Op")
-Op = Linear | Aggregate | Attend | Scale | Map | LayerNorm | Join
+Op = Linear | Aggregate | Attend | SoftmaxMean | Pick | Scale | Map | LayerNorm | Join
 
 
 @dataclass(frozen=True)
@@ -181,6 +214,11 @@ def sources(op: Op) -> tuple[int, ...]:
     return op.sources if isinstance(op, Join) else (op.source,)
 
 
+def reading(op: Op, read: Sequence[int]) -> Op:
+    """The same operation on other values."""
+    return replace(op, sources=tuple(read)) if isinstance(op, Join) else replace(op, source=read[0])
+
+
 def tensors(op: Op) -> dict[str, Tensor]:
     """The parameters of an operation by name."""
     return {name: value for name, value in vars(op).items() if isinstance(value, Tensor)}
@@ -197,7 +235,7 @@ def cast(op: AnyOp, dtype: torch.dtype) -> AnyOp:
 def _width(op: Op, widths: Sequence[int]) -> int:
     if isinstance(op, Linear):
         return op.weight.size(0)
-    if isinstance(op, Attend):
+    if isinstance(op, (Attend, Pick)):
         return len(op.channels)
     if isinstance(op, Join) and op.how == "cat":
         return sum(widths[source] for source in op.sources)

@@ -114,7 +114,7 @@ class SparseFeatures(Way):
     def __init__(self, op: Linear, *, by_rows: bool) -> None:
         self._weight, self._bias = op.weight.t().contiguous(), op.bias
         self._by_rows = by_rows
-        self.name = f"sparse features, {_product_name(by_rows)}"
+        self.name = f"sparse features, {product_name(by_rows)}"
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, out]``."""
@@ -150,7 +150,7 @@ class NeighborSum(Way):
 
     def __init__(self, matrix: Tensor, *, by_rows: bool) -> None:
         self._matrix, self._by_rows = matrix, by_rows
-        self.name = _product_name(by_rows)
+        self.name = product_name(by_rows)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, channels]``."""
@@ -251,5 +251,6 @@ class Elementwise(Way):
         return self._function(*inputs)
 
 
-def _product_name(by_rows: bool) -> str:
+def product_name(by_rows: bool) -> str:
+    """What :func:`spmm` is called in reports."""
     return "row by row" if by_rows else "library product"

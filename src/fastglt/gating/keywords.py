@@ -25,9 +25,9 @@ def accepts_keyword(model: nn.Module, keyword: EdgeKeyword) -> bool:
         supported = bool(getattr(model, f"supports_{keyword}"))
         return supported and all(accepts_keyword(conv, keyword) for conv in model.convs)
     if isinstance(model, MessagePassing) and keyword == "edge_attr":
-        named = keyword in _argument_names(model)
+        named = keyword in argument_names(model)
         return named and getattr(model, "edge_dim", 0) is not None
-    if keyword in _argument_names(model):
+    if keyword in argument_names(model):
         return True
     return _passes_keywords_on(model) and any(
         accepts_keyword(child, keyword) for child in _transparent(model.children())
@@ -76,7 +76,7 @@ def _is_placed_rightly(model: Sequential, keyword: EdgeKeyword) -> bool:
         module = getattr(model, child.name)
         if not isinstance(module, nn.Module) or not _has_convs(module):
             continue
-        names = _argument_names(module)[: len(child.param_names)]
+        names = argument_names(module)[: len(child.param_names)]
         if (keyword, keyword) not in zip(child.param_names, names, strict=False):
             return False
     return True
@@ -100,7 +100,8 @@ def _transparent(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:
             yield module
 
 
-def _argument_names(module: nn.Module) -> list[str]:
+def argument_names(module: nn.Module) -> list[str]:
+    """Names of what a module is called with, in their order."""
     if isinstance(module, Sequential):
         return list(module.signature.param_dict)  # its forward may be a plain (*args, **kwargs)
     return list(inspect.signature(module.forward).parameters)

@@ -77,8 +77,8 @@ class SoftmaxGENConv(GENConv):  # type: ignore[misc]  # PyG is untyped
         """
         if edge_attr is None and adj_t.layout == torch.sparse_csr:
             message = self.message(x[0], None)
-            lowest, highest = _score_bounds(message.detach(), self.aggr_module.t.detach())
-            if float((highest - lowest).max()) <= _max_range(message.dtype):
+            lowest, highest = score_bounds(message.detach(), self.aggr_module.t.detach())
+            if float((highest - lowest).max()) <= max_range(message.dtype):
                 neighbors = _neighbors(adj_t, message.dtype)
                 return _softmax_mean(message, self.aggr_module.t, highest, neighbors)
         return self._edge_by_edge(adj_t, x[0], edge_attr)
@@ -104,7 +104,7 @@ class _SoftmaxMean(torch.autograd.Function):
         weight = (message * t).sub_(shift).exp_()
         total = _spmm(neighbors.incoming, weight)
         # Only nodes without neighbours are below it, whose mean is 0.
-        total.clamp_(min=math.exp(-_max_range(total.dtype)) / 2)
+        total.clamp_(min=math.exp(-max_range(total.dtype)) / 2)
         out = _spmm(neighbors.incoming, weight * message).div_(total)
         ctx.save_for_backward(message, t, weight, total, out)
         ctx.outgoing = neighbors.outgoing
@@ -125,8 +125,13 @@ class _SoftmaxMean(torch.autograd.Function):
         return excess.mul_(t).add_(heard).mul_(weight), grad_t, None, None
 
 
-def _score_bounds(message: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Smallest and largest ``t·m`` of each channel; ``t`` may be negative."""
+def score_bounds(message: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and largest ``t·m`` of each channel; ``t`` may be negative.
+
+    Args:
+        message: ``[num_nodes, channels]``, of one node at least.
+        t: ``[1]`` or ``[channels]``.
+    """
     ends = t * message.amin(dim=0), t * message.amax(dim=0)
     return torch.minimum(*ends), torch.maximum(*ends)
 
@@ -136,7 +141,8 @@ def _softmax_mean(message: Tensor, t: Tensor, shift: Tensor, neighbors: Neighbor
     return out
 
 
-def _max_range(dtype: torch.dtype) -> float:
+def max_range(dtype: torch.dtype) -> float:
+    """Largest range of ``t·m`` for which products are precise, see :data:`MAX_RANGE`."""
     return -MAX_RANGE * math.log(float(torch.finfo(dtype).tiny))
 
 

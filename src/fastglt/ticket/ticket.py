@@ -207,9 +207,9 @@ class Ticket(TicketContent):  # noqa: D101
         masked model in double and single precision, on the whole graph and on random parts of it.
 
         Args:
-            model: As in :meth:`apply`. PyG's ``GCN``, ``GIN``, ``GAT`` and ``GraphSAGE`` and the
-                backbones made of them are taken apart; another model keeps its shape, and
-                ``report.kept_shape`` says why.
+            model: As in :meth:`apply`. PyG's ``GCN``, ``GIN``, ``GAT`` and ``GraphSAGE``, the
+                backbones, ``Sequential`` and ``DeepGCNLayer`` are taken apart; another model keeps
+                its shape, and ``report.kept_shape`` says why.
             data: As in :meth:`apply`.
             match: As in :meth:`apply`.
             task: Says how the model is called; the default is ``model(x, edge_index)``, with
