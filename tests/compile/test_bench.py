@@ -7,7 +7,7 @@ import torch
 from sample_models import BASIC, FEATURES, MODELS, NODES, make_graph, make_model
 
 from fastglt.compile.bench import bench
-from fastglt.compile.candidates import Group, ways
+from fastglt.compile.candidates import Group, Place, ways
 from fastglt.compile.edges import Graph
 from fastglt.compile.hardware import peak_megabytes
 from fastglt.compile.program import Aggregate, Linear, Rule
@@ -38,7 +38,7 @@ def test_what_is_executed_is_counted(kind):
 
 
 def tried(op, graph, value):
-    return ways(Group(0, op), graph, [value], overwrites=False, native=True)
+    return ways(Group(0, op), Place(graph, True), [value], overwrites=False)
 
 
 def test_macs_by_hand():

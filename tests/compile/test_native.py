@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from sample_models import make_graph
 from torch import nn
 
-from fastglt.compile.candidates import Group, groups, ways
+from fastglt.compile.candidates import Group, Place, groups, ways
 from fastglt.compile.edges import Graph, by_target, csr
 from fastglt.compile.kernels import Runner
+from fastglt.compile.layout import Memory
 from fastglt.compile.native import build
 from fastglt.compile.native.library import Ending, Rows, product, sparse_linear
 from fastglt.compile.native.ways import ending_of
-from fastglt.compile.program import Aggregate, Attend, Linear, Map, Program, Rule, Scale
+from fastglt.compile.program import Aggregate, Attend, Join, Linear, Map, Program, Rule, Scale
 from fastglt.compile.ways import sparse_entries
 
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=str(build.why_not()))
@@ -80,11 +81,13 @@ def test_products_of_any_width(width, rows, density, dtype, slope, shifted, seed
     expected = F.leaky_relu(expected, slope)
     scale = expected.abs().max().clamp_min(1)
     block = 1 + seed if seed % 2 else None
-    found = product(as_rows(left.to(work), dtype), right.to(dtype), ending, block)
+    found = product(as_rows(left.to(work), dtype), right.to(dtype), ending, Memory(), block)
     assert found.dtype == dtype
     assert float((found.double() - expected).abs().max() / scale) <= ROUNDING[dtype]
     # The same the other way round: weights are sparse and the features are dense.
-    found = sparse_linear(as_rows(left.to(work), dtype), right.t().to(dtype).contiguous(), Ending())
+    found = sparse_linear(
+        as_rows(left.to(work), dtype), right.t().to(dtype).contiguous(), Ending(), Memory()
+    )
     gap = (found.double() - (left @ right).t()).abs().max() / scale
     assert float(gap) <= ROUNDING[dtype]
 
@@ -98,7 +101,7 @@ def test_rows_that_do_not_follow_each_other():
         whole[:, :1],
         whole[:1].expand(30, -1),
     ):
-        torch.testing.assert_close(product(rows, part, Ending()), left @ part)
+        torch.testing.assert_close(product(rows, part, Ending(), Memory()), left @ part)
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 8, 11])
@@ -114,7 +117,7 @@ def test_all_ways_of_attention_agree(heads, channels, dtype):
     some = torch.arange(heads * channels)[:: 2 if channels > 1 else 1]
     op = Attend(0, vectors[0], vectors[1], head, some, 0.2, True)
     group = Group(0, op, (Scale(1, None, vectors[2][some]), Map(2, nn.ReLU())))
-    tried = ways(group, graph, [x], overwrites=False, native=True)
+    tried = ways(group, Place(graph, True), [x], overwrites=False)
     assert [way.name for way in tried] == ["products by head", "native"]
     one, other = (way(x) for way in tried)
     torch.testing.assert_close(one, other, rtol=0, atol=1e-11 if dtype == torch.float64 else 1e-4)
@@ -126,7 +129,7 @@ def test_attention_far_from_zero():
     one = torch.ones(1)
     index = torch.zeros(1, dtype=torch.int64)
     op = Attend(0, one, one, index, index, 0.2, False)
-    for way in ways(Group(0, op), graph, [x], overwrites=False, native=True):
+    for way in ways(Group(0, op), Place(graph, True), [x], overwrites=False):
         torch.testing.assert_close(way(x), torch.tensor([[0.0], [0.0], [9e3], [0.0]]))
 
 
@@ -145,7 +148,7 @@ def test_what_follows_is_done_at_once_or_afterwards(name, kind):
         head, value = Aggregate(0, Rule("gcn", 1.0)), expected
         expected = graph.adjacency(head.rule, x.dtype) @ expected
     tail = tail_ops(name, channels)
-    tried = ways(Group(0, head, tail), graph, [value], overwrites=False, native=True)
+    tried = ways(Group(0, head, tail), Place(graph, True), [value], overwrites=False)
     assert any("native" in way.name for way in tried)
     for way in tried:
         out = way(value)
@@ -179,6 +182,34 @@ def test_a_runner_frees_nothing_too_early():
     runner = Runner(Program(torch.arange(3), 3, ops), graph, x)
     for _ in range(2):
         torch.testing.assert_close(runner(), (-x).relu())
+
+
+def test_memory_is_used_again_but_not_what_is_held(monkeypatch):
+    monkeypatch.setattr("fastglt.compile.layout.CACHE_BYTES", 100)
+    nodes, torch_seed = 50, torch.manual_seed(0)
+    edges = torch.randint(nodes, (2, 200), generator=torch_seed)
+    graph = Graph(edges[:, edges[1].argsort(stable=True)], None, nodes)
+    weights = [torch.randn(size, size, dtype=torch.float64) for size in (40, 40, 40)]
+    ops = (
+        Linear(0, weights[0]),
+        Map(1, nn.ReLU()),
+        Linear(2, weights[1]),
+        Aggregate(3, Rule("gcn", 1.0)),
+        Join((4, 2), "sum"),
+        Scale(5, None, None),
+        Linear(6, weights[2]),
+    )
+    x = torch.randn(nodes, 40, dtype=torch.float64)
+    runner = Runner(Program(torch.arange(40), 40, ops), graph, x)
+    hidden = (x @ weights[0].t()).relu()
+    adjacency = graph.adjacency(Rule("gcn", 1.0), torch.float64)
+    expected = (adjacency @ (hidden @ weights[1].t()) + hidden) @ weights[2].t()
+    outs = [runner() for _ in range(4)]
+    kept = runner.num_bytes_kept()
+    for out in [*outs, runner()]:
+        torch.testing.assert_close(out, expected, rtol=1e-9, atol=1e-9)
+    assert runner.num_bytes_kept() == kept > 0
+    assert len({out.data_ptr() for out in outs}) == 4
 
 
 def in_a_process(code: str, **environment: str) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from fastglt.compile.edges import Graph
-from fastglt.compile.layout import CACHE_BYTES
+from fastglt.compile.layout import CACHE_BYTES, Memory
 from fastglt.compile.native.library import Ending, Rows, product, supports
 from fastglt.compile.native.ways import (
     NativeAttention,
@@ -94,36 +94,50 @@ def groups(program: Program) -> list[Group]:
     return found
 
 
-def ways(
-    group: Group, graph: Graph, inputs: list[Tensor], *, overwrites: bool, native: bool
-) -> list[Way]:
+@dataclass(frozen=True)
+class Place:
+    """Where operations are computed.
+
+    Attributes:
+        graph: The edges.
+        native: Whether there are kernels of our own.
+        memory: What large values are written to.
+    """
+
+    graph: Graph
+    native: bool
+    memory: Memory = field(default_factory=Memory)
+
+
+def ways(group: Group, place: Place, inputs: list[Tensor], *, overwrites: bool) -> list[Way]:
     """The ways to compute a group that are worth a try.
 
     Args:
         group: The operations.
-        graph: The edges.
+        place: Where they are computed.
         inputs: What the first of them reads: ``[num_nodes, channels]`` each, the features maybe as
             CSR.
         overwrites: Whether the first of them may be overwritten.
-        native: Whether there are kernels of our own.
     """
     dtype = inputs[0].dtype
     tail = [_elementwise(cast(op, dtype), overwrites=True) for op in group.tail]
-    heads = _heads(cast(group.head, dtype), graph, inputs, overwrites)
+    heads = _heads(cast(group.head, dtype), place, inputs, overwrites)
     found = [Chain(head, tail) if tail else head for head in heads]
-    if native and supports(inputs[0], graph.edge_index.size(1)):
-        found += _native(group, graph, inputs, tail)
+    if place.native and supports(inputs[0], place.graph.edge_index.size(1)):
+        found += _native(group, place, inputs, tail)
     return found
 
 
-def _heads(op: Op, graph: Graph, inputs: list[Tensor], overwrites: bool) -> list[Way]:
+def _heads(op: Op, place: Place, inputs: list[Tensor], overwrites: bool) -> list[Way]:
     """An operation alone, by torch."""
+    graph, memory = place.graph, place.memory
     if isinstance(op, Linear):
         x = inputs[0]
         if x.layout != torch.strided:
             sparse = [SparseFeatures(op, by_rows=by_rows) for by_rows in _products(x)]
-            return [*sparse, DenseLinear(op, x.to_dense())]
-        return [DenseLinear(op), SparseWeights(op)] if _few(op.weight) else [DenseLinear(op)]
+            return [*sparse, DenseLinear(op, memory, x.to_dense())]
+        dense = DenseLinear(op, memory)
+        return [dense, SparseWeights(op)] if _few(op.weight) else [dense]
     if isinstance(op, Aggregate):
         matrix = graph.adjacency(op.rule, inputs[0].dtype)
         return [NeighborSum(matrix, by_rows=by_rows) for by_rows in _products(matrix)]
@@ -140,25 +154,28 @@ def _heads(op: Op, graph: Graph, inputs: list[Tensor], overwrites: bool) -> list
     return [_elementwise(op, overwrites)]
 
 
-def _native(group: Group, graph: Graph, inputs: list[Tensor], tail: list[Way]) -> list[Way]:
+def _native(group: Group, place: Place, inputs: list[Tensor], tail: list[Way]) -> list[Way]:
     """An operation by kernels of our own, with as much of what follows as they can do."""
+    graph, memory = place.graph, place.memory
     op, x = group.head, inputs[0]
     ending, taken = ending_of(op.bias if isinstance(op, Linear) else None, group.tail)
     found: list[Way] = []
     if isinstance(op, Linear) and x.layout != torch.strided:
-        found = [NativeFeatures(op, x, ending)]
+        found = [NativeFeatures(op, x, ending, memory)]
     elif isinstance(op, Linear) and (_few(op.weight) or 0 < op.weight.size(0) <= NARROW):
-        found = [NativeSparseWeights(op, x.dtype, ending)]
+        found = [NativeSparseWeights(op, x.dtype, ending, memory)]
     elif isinstance(op, Aggregate):
         blocks = [size for size in BLOCKS if size < x.size(1)] if x.nbytes > CACHE_BYTES else []
-        found = [NativeSum(op.rule, graph, x.dtype, ending, size) for size in (None, *blocks)]
+        found = [
+            NativeSum(op.rule, graph, x.dtype, ending, memory, size) for size in (None, *blocks)
+        ]
     elif isinstance(op, Attend):
-        found = [NativeAttention(op, graph, x.dtype, ending)]
+        found = [NativeAttention(op, graph, x.dtype, ending, memory)]
     elif isinstance(op, SoftmaxMean):
         matrix, taken = _counts(graph, x.dtype), 0
         key = (Rows, Rule("sum"), matrix.dtype)
         rows = graph.once(key, lambda: Rows(matrix, matrix.dtype))
-        by_us = partial(product, rows, ending=Ending())
+        by_us = partial(product, rows, ending=Ending(), memory=memory)
         found = [SoftmaxProducts(op, graph, matrix, "native", by_us)]
     rest = tail[taken:]
     return [Chain(way, rest) for way in found] if rest else found

@@ -16,7 +16,7 @@ from torch_geometric.data import Data
 from fastglt.compile.channels import live_channels, merged
 from fastglt.compile.edges import Graph, by_target
 from fastglt.compile.export import Exported, checked, export
-from fastglt.compile.kernels import Choice, Runner, in_turn, is_sparse
+from fastglt.compile.kernels import Choice, Runner, density, in_turn
 from fastglt.compile.lower import Unsupported, lower
 from fastglt.compile.native.build import why_not
 from fastglt.compile.order import folded, summed_first
@@ -27,6 +27,9 @@ from fastglt.compile.ways import Cost
 from fastglt.cost import num_bytes, num_parameters
 from fastglt.errors import InputError, ModelError
 from fastglt.training.task import Task
+
+SUMMED = 0.02
+"""Share of the features that must be other than 0 for sums of them over neighbours to be tried."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,7 @@ def _bound(
 def _ordered(program: Program, data: Data, dtype: torch.dtype) -> tuple[Program, list[Choice]]:
     """The program, or one with its sums over neighbours earlier if that is faster here."""
     program = merged(folded(merged(program)))
-    early = summed_first(program, features=not is_sparse(narrowed(data, program).x))
+    early = summed_first(program, features=density(narrowed(data, program).x) >= SUMMED)
     if early is None:
         return program, []
     orders = {"A (X W)": program, "(A X) W": early}

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from fastglt._csr import ignore_csr_warnings
-from fastglt.compile.candidates import groups, ways
+from fastglt.compile.candidates import Place, groups, ways
 from fastglt.compile.edges import Graph, csr
+from fastglt.compile.layout import Memory
 from fastglt.compile.native import build
 from fastglt.compile.program import Linear, Op, Program, sources
 from fastglt.compile.ways import Cost, Way, sparse_entries
@@ -75,8 +76,10 @@ class Runner:
         products = all(isinstance(op, Linear) for op in program.ops if 0 in sources(op))
         self._x = _smallest(x) if products else x.clone(memory_format=torch.contiguous_format)
         self.choices: list[Choice] = []
+        place = Place(graph, build.why_not() is None)
+        self._memory = place.memory
         with torch.no_grad(), ignore_csr_warnings():
-            self._steps = _bind(program, graph, self._x, self.choices)
+            self._steps = _bind(program, place, self._x, self.choices)
         self._output = len(program.ops)
         self.cost = sum((step.cost for step in self._steps), Cost(0, 0))
 
@@ -86,43 +89,59 @@ class Runner:
         values = {0: self._x}
         for step in self._steps:
             values[step.value] = step.way(*(values[source] for source in step.sources))
-            for value in step.last_read:
-                del values[value]
+            _release(values, step.last_read, self._memory)
         return values[self._output].contiguous()
 
+    def num_bytes_kept(self) -> int:
+        """Bytes of memory that are kept from call to call."""
+        return self._memory.num_bytes()
 
-def is_sparse(x: Tensor) -> bool:
-    """Whether features are worth keeping as CSR: most of them are 0."""
-    return x.layout != torch.strided or int(x.count_nonzero()) <= SPARSE_FEATURES * x.numel()
+
+def _release(values: dict[int, Tensor], numbers: tuple[int, ...], memory: Memory) -> None:
+    """Leave out values that nobody reads any more, so that their memory is used again."""
+    left = [values.pop(number) for number in numbers if number]  # features stay
+    held = {value.untyped_storage().data_ptr() for value in values.values() if _is_plain(value)}
+    for value in left:
+        if _is_plain(value) and value.untyped_storage().data_ptr() not in held:
+            memory.give_back(value)
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.layout == torch.strided
+
+
+def density(x: Tensor) -> float:
+    """Share of the features that are not 0."""
+    if x.layout != torch.strided:
+        return x._nnz() / max(x.numel(), 1)
+    return float(x.count_nonzero()) / max(x.numel(), 1)
 
 
 def _smallest(x: Tensor) -> Tensor:
     """Features as CSR where most of them are 0."""
     if x.layout != torch.strided:
         return x
-    if not is_sparse(x):
+    if density(x) > SPARSE_FEATURES:
         return x.clone(memory_format=torch.contiguous_format)
     return csr(*sparse_entries(x))
 
 
-def _bind(program: Program, graph: Graph, x: Tensor, choices: list[Choice]) -> list[Step]:
+def _bind(program: Program, place: Place, x: Tensor, choices: list[Choice]) -> list[Step]:
     values = {0: x}
     last = {source: position for position, op in enumerate(program.ops) for source in sources(op)}
-    native = build.why_not() is None
     steps = []
     for group in groups(program):
         op, read = group.head, sources(group.head)
         inputs = [values[source] for source in read]
         # What nobody else reads may be overwritten, but for the features.
         overwrites = last[read[0]] == group.position and read[0] > 0 and read.count(read[0]) == 1
-        tried = ways(group, graph, inputs, overwrites=overwrites, native=native)
+        tried = ways(group, place, inputs, overwrites=overwrites)
         way = _fastest(op, tried, inputs, choices)
         out = way(*(one.clone() for one in inputs)) if overwrites else way(*inputs)
         freed = tuple({source for source in read if last[source] == group.position})
         steps.append(Step(way, read, group.value, freed, way.cost(inputs, out)))
         values[group.value] = out
-        for source in freed:
-            del values[source]
+        _release(values, freed, place.memory)
     return steps
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastglt._csr import ignore_csr_warnings
 from fastglt.compile.edges import Graph, csr
-from fastglt.compile.layout import is_aligned, new_values
+from fastglt.compile.layout import Memory, is_large
 from fastglt.compile.program import Attend, Linear, cast
 
 
@@ -87,7 +87,8 @@ class DenseLinear(Way):
 
     name = "dense"
 
-    def __init__(self, op: Linear, x: Tensor | None = None) -> None:
+    def __init__(self, op: Linear, memory: Memory, x: Tensor | None = None) -> None:
+        self._memory = memory
         self._weight, self._bias = op.weight, op.bias
         self._x = x
 
@@ -95,9 +96,9 @@ class DenseLinear(Way):
         """``[num_nodes, out]``."""
         x = inputs[0] if self._x is None else self._x
         shape = (x.size(0), self._weight.size(0))
-        if x.device.type != "cpu" or not is_aligned(*shape, x.element_size()):
+        if not is_large(x, *shape):
             return F.linear(x, self._weight, self._bias)
-        out = torch.mm(x, self._weight.t(), out=new_values(x, *shape))
+        out = torch.mm(x, self._weight.t(), out=self._memory.new(x, *shape))
         return out if self._bias is None else out.add_(self._bias)
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastglt.compile.layout import new_values
+from fastglt.compile.layout import Memory
 from fastglt.compile.native.build import load
 
 PADDING = 16
@@ -97,17 +97,20 @@ class Rows:
         return self.starts.data_ptr(), self.columns.data_ptr(), self.values.data_ptr()
 
 
-def product(matrix: Rows, x: Tensor, ending: Ending, block: int | None = None) -> Tensor:
+def product(
+    matrix: Rows, x: Tensor, ending: Ending, memory: Memory, block: int | None = None
+) -> Tensor:
     """``matrix @ x`` and its ending: ``[rows, channels]``.
 
     Args:
         matrix: ``[rows, columns]``.
         x: ``[columns, channels]``.
         ending: What is done with the sums.
+        memory: What the result is written to.
         block: Channels that are computed at a time; all by default.
     """
     x = _by_rows(x)
-    out = new_values(x, matrix.shape[0], x.size(1))
+    out = memory.new(x, matrix.shape[0], x.size(1))
     if out.numel():
         function = _function("product", x.dtype)
         function(
@@ -127,6 +130,7 @@ def attend(
     attention_slope: float,
     x: Tensor,
     ending: Ending,
+    memory: Memory,
 ) -> Tensor:
     """Rows of ``x`` summed by attention, and their ending: ``[num_nodes, channels]``.
 
@@ -139,10 +143,11 @@ def attend(
         attention_slope: Of the leaky ReLU of scores.
         x: ``[num_nodes, channels]``.
         ending: What is done with the sums.
+        memory: What the result is written to.
     """
     x, heads = _by_rows(x), scores.size(1) // 2
     by_target = scores.data_ptr() + heads * scores.element_size()
-    out = new_values(x, pattern.shape[0], x.size(1))
+    out = memory.new(x, pattern.shape[0], x.size(1))
     if out.numel():
         function = _function("attend", x.dtype)
         function(
@@ -154,16 +159,17 @@ def attend(
     return out
 
 
-def sparse_linear(weight: Rows, x: Tensor, ending: Ending) -> Tensor:
+def sparse_linear(weight: Rows, x: Tensor, ending: Ending, memory: Memory) -> Tensor:
     """``x @ weight.T`` and its ending: ``[num_nodes, out]``.
 
     Args:
         weight: ``[out, in]``.
         x: ``[num_nodes, in]``.
         ending: What is done with the sums.
+        memory: What the result is written to.
     """
     x = _by_rows(x)
-    out = new_values(x, x.size(0), weight.shape[0])
+    out = memory.new(x, x.size(0), weight.shape[0])
     if out.numel():
         function = _function("sparse_linear", x.dtype)
         function(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastglt.compile.edges import Graph, csr
+from fastglt.compile.layout import Memory
 from fastglt.compile.native.library import (
     Ending,
     Rows,
@@ -56,13 +57,14 @@ class NativeFeatures(Way):
 
     name = "sparse features, native"
 
-    def __init__(self, op: Linear, x: Tensor, ending: Ending) -> None:
+    def __init__(self, op: Linear, x: Tensor, ending: Ending, memory: Memory) -> None:
+        self._memory = memory
         self._weight = op.weight.t().to(x.dtype).contiguous()
         self._x, self._ending = Rows(x, x.dtype), _in(ending, x.dtype)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, out]``."""
-        return product(self._x, self._weight, self._ending)
+        return product(self._x, self._weight, self._ending, self._memory)
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
         """A row of weights for each feature that is not 0."""
@@ -78,8 +80,10 @@ class NativeSum(Way):
         graph: Graph,
         dtype: torch.dtype,
         ending: Ending,
+        memory: Memory,
         block: int | None = None,
     ) -> None:
+        self._memory = memory
         self.name = "native" if block is None else f"native, {block} channels at a time"
         self._block = block
         matrix = graph.adjacency(rule, working(dtype))
@@ -88,7 +92,7 @@ class NativeSum(Way):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, channels]``."""
-        return product(self._rows, inputs[0], self._ending, self._block)
+        return product(self._rows, inputs[0], self._ending, self._memory, self._block)
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
         """A row for each edge."""
@@ -100,13 +104,14 @@ class NativeSparseWeights(Way):
 
     name = "sparse weights, native"
 
-    def __init__(self, op: Linear, dtype: torch.dtype, ending: Ending) -> None:
+    def __init__(self, op: Linear, dtype: torch.dtype, ending: Ending, memory: Memory) -> None:
+        self._memory = memory
         self._matrix = csr(*sparse_entries(op.weight))
         self._rows, self._ending = Rows(self._matrix, dtype), _in(ending, dtype)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, out]``."""
-        return sparse_linear(self._rows, inputs[0], self._ending)
+        return sparse_linear(self._rows, inputs[0], self._ending, self._memory)
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
         """A multiplication for each weight and node; every number moved once."""
@@ -119,7 +124,10 @@ class NativeAttention(Way):
 
     name = "native"
 
-    def __init__(self, op: Attend, graph: Graph, dtype: torch.dtype, ending: Ending) -> None:
+    def __init__(
+        self, op: Attend, graph: Graph, dtype: torch.dtype, ending: Ending, memory: Memory
+    ) -> None:
+        self._memory = memory
         graph = graph.with_loops() if op.loops else graph
         precision = working(dtype)
         pattern = graph.pattern(precision)
@@ -150,6 +158,7 @@ class NativeAttention(Way):
             self._slope,
             summed,
             self._ending,
+            self._memory,
         )
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
