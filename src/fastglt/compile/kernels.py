@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -136,7 +137,7 @@ def _bind(program: Program, place: Place, x: Tensor, choices: list[Choice]) -> l
         # What nobody else reads may be overwritten, but for the features.
         overwrites = last[read[0]] == group.position and read[0] > 0 and read.count(read[0]) == 1
         tried = ways(group, place, inputs, overwrites=overwrites)
-        way = _fastest(op, tried, inputs, choices)
+        way = _fastest(op, tried, inputs, choices, place.memory)
         out = way(*(one.clone() for one in inputs)) if overwrites else way(*inputs)
         freed = tuple({source for source in read if last[source] == group.position})
         steps.append(Step(way, read, group.value, freed, way.cost(inputs, out)))
@@ -145,17 +146,25 @@ def _bind(program: Program, place: Place, x: Tensor, choices: list[Choice]) -> l
     return steps
 
 
-def _fastest(op: Op, tried: list[Way], inputs: list[Tensor], choices: list[Choice]) -> Way:
+def _fastest(
+    op: Op, tried: list[Way], inputs: list[Tensor], choices: list[Choice], memory: Memory
+) -> Way:
     if len(tried) == 1:
         return tried[0]
     by_name, title = {way.name: way for way in tried}, _title(op, inputs)
     for choice in choices:  # layers alike are timed once
         if choice.op == title and choice.milliseconds.keys() == by_name.keys():
             return by_name[choice.kernel]
-    times = in_turn(by_name, *inputs)
+    calls = {name: partial(_call, way, memory) for name, way in by_name.items()}
+    times = in_turn(calls, *inputs)
     name = min(times, key=times.__getitem__)
     choices.append(Choice(title, name, times))
     return by_name[name]
+
+
+def _call(way: Way, memory: Memory, *inputs: Tensor) -> None:
+    """A call as it will be in the runner, whose memory is used again."""
+    memory.give_back(way(*inputs))
 
 
 def in_turn(kernels: Mapping[str, Callable[..., object]], *inputs: Tensor) -> dict[str, float]:
