@@ -114,8 +114,10 @@ def run_cell(key: Key, root: str | None) -> Result:
     budget = {"edge_sparsity": edges, "weight_sparsity": weights}
     ticket = find(model, data, seed=key["seed"], **budget, **large.search)
     applied, kept = ticket.apply(model, data)
-    measured = bench((model, data), (applied, kept), ticket.edge_keep, task, key["repeats"])
     compiled = compile_applied(applied, kept, task)
+    measured = bench(
+        (model, data), (applied, kept), compiled, ticket.edge_keep, task, key["repeats"]
+    )
     return {
         **measured.to_dict(),
         "by_hand": against_hand(compiled, key["repeats"]) if key["model"] == "gcn" else None,

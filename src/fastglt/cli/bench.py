@@ -25,6 +25,7 @@ def run(ticket: str, given: Mapping[str, Any]) -> None:
     """
     import torch
 
+    from fastglt.compile import compile_applied
     from fastglt.compile.bench import bench
     from fastglt.ticket import Ticket
 
@@ -36,23 +37,25 @@ def run(ticket: str, given: Mapping[str, Any]) -> None:
     found = Ticket.load(ticket)
     inputs = inputs_of(found, values)
     data = inputs.dataset.data
+    pruned = applied(found, inputs.model, data)
+    dtype = None if options.dtype is None else getattr(torch, options.dtype)
+    compiled = compile_applied(*pruned, inputs.task, dtype)
     measured = bench(
-        (inputs.model, data),
-        applied(found, inputs.model, data),
-        found.edge_keep,
-        inputs.task,
-        options.repeats,
-        None if options.dtype is None else getattr(torch, options.dtype),
+        (inputs.model, data), pruned, compiled, found.edge_keep, inputs.task, options.repeats
     )
     if options.json_file is not None:
         from fastglt.study.provenance import run_provenance
 
         document = {"file": ticket, **measured.to_dict(), "provenance": run_provenance()}
         write_json(document, options.json_file)
-    _report(measured, Output(sys.stderr if options.json_file == STDOUT else None))
+    _report(
+        measured,
+        compiled.report.native,
+        Output(sys.stderr if options.json_file == STDOUT else None),
+    )
 
 
-def _report(measured: Bench, output: Output) -> None:
+def _report(measured: Bench, no_kernels: str | None, output: Output) -> None:
     fastest = measured.variants["compiled"].median_ms
     output.table(
         ("", "median ms", "10 to 90 %", "times compiled", "peak MB", "MACs", "bytes"),
@@ -79,3 +82,7 @@ def _report(measured: Bench, output: Output) -> None:
         f"largest difference of compiled and materialised: {measured.max_abs_diff:.2g} "
         f"({measured.threads} threads, {measured.device})"
     )
+    for name, reason in measured.failed.items():
+        output.line(f"note: {name.replace('_', ' ')} could not be measured: {reason}")
+    if no_kernels is not None:
+        output.line(f"note: without kernels of our own: {formats.text(no_kernels)}")

@@ -76,6 +76,8 @@ def _report(compiled: Compiled, exported: Exported, output: Output) -> None:
             f"equal to the masked model: {report.differences.float64:.1g} in float64, "
             f"{report.differences.float32:.1g} in float32, of the largest output"
         )
+    if report.native is not None:
+        output.line(f"note: without kernels of our own: {formats.text(report.native)}")
     if exported.weights != "float":
         output.line(
             f"weights of the file in {exported.weights}, which changes outputs by up to "

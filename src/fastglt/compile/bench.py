@@ -13,10 +13,14 @@ from torch_geometric.data import Data
 
 from fastglt.compile.compiled import Compiled, compile_applied, runner_for
 from fastglt.compile.cuda import HALF, cuda_variants
-from fastglt.compile.hardware import measured_arithmetic, measured_bandwidth, peak_megabytes
-from fastglt.compile.kernels import timed
+from fastglt.compile.hardware import (
+    MEGABYTE,
+    measured_arithmetic,
+    measured_bandwidth,
+    peak_megabytes,
+)
+from fastglt.compile.kernels import Runner, timed
 from fastglt.compile.lower import Unsupported
-from fastglt.compile.ways import Cost
 from fastglt.cost import count_macs, num_bytes
 from fastglt.training.inputs import with_sparse_inputs
 from fastglt.training.task import Task
@@ -83,32 +87,29 @@ class Bench:
 def bench(
     dense: tuple[nn.Module, Data],
     applied: tuple[nn.Module, Data],
+    compiled: Compiled,
     edge_keep: Tensor,
     task: Task,
     repeats: int = 20,
-    dtype: torch.dtype | None = None,
 ) -> Bench:
     """Measure a ticket in all ways, in turn.
 
     Args:
         dense: The model that was searched and its graph.
         applied: The model with its pruned weights at 0, and the graph with its kept edges.
+        compiled: What was compiled of these.
         edge_keep: ``[num_edges]`` bool, the kept edges of the searched graph.
         task: Calls the model.
         repeats: Timed calls of each.
-        dtype: Lower precision of the compiled model; see :meth:`fastglt.Ticket.compile`.
-
-    Raises:
-        CompileError: If the compiled model differs from the masked one.
     """
     model, data = dense[0].eval(), dense[1]
     small, kept = applied[0].eval(), applied[1]
-    compiled = compile_applied(small, kept, task, dtype)
-    ours, ours_cost = _optimised(model, data, task)
+    optimised = _optimised(model, data)
+    sparse = with_sparse_inputs(model, data, task) if optimised is None else data
     gate = edge_keep.to(next(model.parameters()).dtype)
     calls: dict[str, Callable[[], Tensor]] = {
         "dense": lambda: task.call(model, data),
-        "dense_sparse_features": ours,
+        "dense_sparse_features": optimised or (lambda: task.call(model, sparse)),
         "masked": lambda: task.encode(small, data, gate),
         "materialised": lambda: task.call(small, kept),
         "compiled": compiled.predict,
@@ -124,7 +125,7 @@ def bench(
     bandwidth, arithmetic = measured_bandwidth(device), measured_arithmetic(device)
     macs = {
         "dense": whole,
-        "dense_sparse_features": whole if ours_cost is None else ours_cost.macs,
+        "dense_sparse_features": whole if optimised is None else optimised.cost.macs,
         "masked": whole,
         "materialised": fewer,
         "compiled": fewer if compiled.cost is None else compiled.cost.macs,
@@ -132,9 +133,17 @@ def bench(
     sizes = dict.fromkeys(calls, num_bytes(model)) | {"compiled": num_bytes(compiled.model)}
     for name in calls.keys() - macs.keys():
         macs[name], sizes[name] = macs["compiled"], sizes["compiled"]
-    variants = {
-        name: Variant(*_spread(times[name]), peak_megabytes(call, device), macs[name], sizes[name])
+    # What runners keep from call to call belongs to their peak.
+    held = {
+        "dense_sparse_features": 0 if optimised is None else optimised.num_bytes_kept(),
+        "compiled": compiled.num_bytes_kept(),
+    }
+    peaks = {
+        name: peak_megabytes(call, device) + held.get(name, 0) / MEGABYTE
         for name, call in calls.items()
+    }
+    variants = {
+        name: Variant(*_spread(times[name]), peaks[name], macs[name], sizes[name]) for name in calls
     }
     gap = compiled.predict() - task.call(small, kept)
     return Bench(
@@ -149,16 +158,12 @@ def bench(
     )
 
 
-def _optimised(
-    model: nn.Module, data: Data, task: Task
-) -> tuple[Callable[[], Tensor], Cost | None]:
-    """The dense model with sparse inputs, by our kernels where it can be taken apart."""
+def _optimised(model: nn.Module, data: Data) -> Runner | None:
+    """The dense model by our kernels, if it can be taken apart."""
     try:
-        runner = runner_for(model, data)
+        return runner_for(model, data)
     except Unsupported:
-        sparse = with_sparse_inputs(model, data, task)
-        return lambda: task.call(model, sparse), None
-    return runner, runner.cost
+        return None
 
 
 def _bound(compiled: Compiled, bandwidth: float, arithmetic: float) -> float | None:

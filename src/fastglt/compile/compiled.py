@@ -110,6 +110,10 @@ class Compiled:
         """
         return self._predict().clone() if self.cost is None else self._predict()
 
+    def num_bytes_kept(self) -> int:
+        """Bytes of memory that :meth:`predict` keeps for its next call."""
+        return self._predict.num_bytes_kept() if isinstance(self._predict, Runner) else 0
+
     def export(
         self, path: str | os.PathLike[str], kind: str | None = None, weights: str = "float"
     ) -> Exported:
