@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,7 +20,19 @@ from fastglt.compile.layout import Memory
 from fastglt.compile.native import build
 from fastglt.compile.native.library import Ending, Rows, product, sparse_linear
 from fastglt.compile.native.ways import ending_of
-from fastglt.compile.program import Aggregate, Attend, Join, Linear, Map, Program, Rule, Scale
+from fastglt.compile.order import padded
+from fastglt.compile.plain import PlainModel
+from fastglt.compile.program import (
+    Aggregate,
+    Attend,
+    Join,
+    LayerNorm,
+    Linear,
+    Map,
+    Program,
+    Rule,
+    Scale,
+)
 from fastglt.compile.ways import sparse_entries
 
 pytestmark = pytest.mark.skipif(build.why_not() is not None, reason=str(build.why_not()))
@@ -210,6 +223,56 @@ def test_memory_is_used_again_but_not_what_is_held(monkeypatch):
         torch.testing.assert_close(out, expected, rtol=1e-9, atol=1e-9)
     assert runner.num_bytes_kept() == kept > 0
     assert len({out.data_ptr() for out in outs}) == 4
+
+
+@pytest.mark.parametrize("name", TAILS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("outputs", [1, 7, 9, 40])
+def test_a_map_that_follows_a_sum(name, dtype, outputs):
+    data = by_target(make_graph(3))
+    graph = Graph(data.edge_index, None, int(data.num_nodes))
+    x, weight = matrix(int(data.num_nodes), 21, 1.0, 0), matrix(outputs, 21, 1.0, 1)
+    rule, bias = Rule("gcn", 1.0), torch.linspace(-1, 1, outputs, dtype=torch.float64)
+    before, after = tail_ops(name, 21), tail_ops(name, outputs)
+    ops = (Aggregate(0, rule), *before, Linear(0, weight, bias), *after)
+    ops = tuple(replace(op, source=place) for place, op in enumerate(ops))
+    (group,) = groups(Program(torch.arange(21), 21, ops))
+    tried = ways(group, Place(graph, True), [x.to(dtype)], overwrites=False)
+    at_once = name in ("nothing", "shift", "relu", "shift, leaky")
+    assert any("map that follows" in way.name for way in tried) == at_once
+    summed = applied(graph.adjacency(rule, torch.float64) @ x, before)
+    expected = applied(summed @ weight.t() + bias, after)
+    rounding = 1e-11 if dtype == torch.float64 else 1e-4
+    for way in tried:
+        out = way(x.to(dtype))
+        torch.testing.assert_close(out.double(), expected, rtol=rounding, atol=rounding)
+        assert way.cost([x.to(dtype)], out).macs >= graph.adjacency(rule, dtype)._nnz() * 21
+
+
+def test_padded_programs_compute_the_same():
+    data = by_target(make_graph(5))
+    graph = Graph(data.edge_index, None, int(data.num_nodes))
+    widths, ops = (12, 21, 9, 40, 3), []
+    for place in range(4):
+        weight = matrix(widths[place + 1], widths[place], 1.0, place)
+        bias = weight.sum(dim=1) if place % 2 else None
+        ops += [Linear(len(ops), weight, bias), Aggregate(len(ops) + 1, Rule("mean"))]
+        ops += [Scale(len(ops), None, weight.mean(dim=1)), Map(len(ops) + 1, nn.Sigmoid())]
+    program = Program(torch.arange(12), 12, tuple(ops))
+    wider = padded(program, 16)
+    assert wider.widths() == [12, *4 * (32,), *4 * (16,), *4 * (48,), *4 * (3,)]
+    x = matrix(int(data.num_nodes), 12, 1.0, 9)
+    torch.testing.assert_close(Runner(wider, graph, x)(), PlainModel(program)(x, data.edge_index))
+
+
+def test_only_chains_are_padded():
+    weight = torch.randn(9, 9, dtype=torch.float64)
+    ops = (Linear(0, weight), LayerNorm(1, None, None, 1e-5), Linear(2, weight))
+    program = Program(torch.arange(9), 9, ops)
+    assert padded(program, 16).widths() == program.widths()
+    ops = (Linear(0, weight), Map(1, nn.ReLU()), Linear(2, weight), Join((3, 1), "sum"))
+    program = Program(torch.arange(9), 9, ops)
+    assert padded(program, 16).widths() == program.widths()
 
 
 def in_a_process(code: str, **environment: str) -> str:

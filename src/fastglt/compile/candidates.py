@@ -13,12 +13,13 @@ from torch import Tensor
 
 from fastglt.compile.edges import Graph
 from fastglt.compile.layout import CACHE_BYTES, Memory
-from fastglt.compile.native.library import Ending, Rows, product, supports
+from fastglt.compile.native.library import MAPPED, Ending, Rows, product, supports
 from fastglt.compile.native.ways import (
     NativeAttention,
     NativeFeatures,
     NativeSparseWeights,
     NativeSum,
+    NativeSumMap,
     ending_of,
 )
 from fastglt.compile.plain import Joined, Picked, RowNorm, in_place
@@ -86,12 +87,19 @@ def groups(program: Program) -> list[Group]:
     readers = Counter(source for op in program.ops for source in sources(op))
     found: list[Group] = []
     for position, op in enumerate(program.ops):
-        follows = isinstance(op, (Scale, Map)) and op.source == position and position > 0
-        if follows and readers[position] == 1:
+        alone = position > 0 and sources(op) == (position,) and readers[position] == 1
+        if alone and (isinstance(op, (Scale, Map)) or _is_mapped(found[-1], op)):
             found[-1] = replace(found[-1], tail=(*found[-1].tail, op))
         else:
             found.append(Group(position, op))
     return found
+
+
+def _is_mapped(group: Group, op: Op) -> bool:
+    """Whether an operation is a narrow map of sums over neighbours, which can be done at once."""
+    narrow = isinstance(op, Linear) and 0 < op.weight.size(0) <= MAPPED
+    summed = isinstance(group.head, Aggregate)
+    return narrow and summed and not any(isinstance(other, Linear) for other in group.tail)
 
 
 @dataclass(frozen=True)
@@ -120,12 +128,31 @@ def ways(group: Group, place: Place, inputs: list[Tensor], *, overwrites: bool) 
         overwrites: Whether the first of them may be overwritten.
     """
     dtype = inputs[0].dtype
-    tail = [_elementwise(cast(op, dtype), overwrites=True) for op in group.tail]
+    tail = [_following(cast(op, dtype), place.memory) for op in group.tail]
     heads = _heads(cast(group.head, dtype), place, inputs, overwrites)
     found = [Chain(head, tail) if tail else head for head in heads]
     if place.native and supports(inputs[0], place.graph.edge_index.size(1)):
         found += _native(group, place, inputs, tail)
+        found += _sum_and_map(group, place, inputs[0], tail)
     return found
+
+
+def _following(op: Op, memory: Memory) -> Way:
+    """What is done with a value that nobody else reads."""
+    return DenseLinear(op, memory) if isinstance(op, Linear) else _elementwise(op, overwrites=True)
+
+
+def _sum_and_map(group: Group, place: Place, x: Tensor, tail: list[Way]) -> list[Way]:
+    """A sum over neighbours and the map after it by one kernel, if there is nothing between."""
+    ending, taken = ending_of(None, group.tail)
+    rest = group.tail[taken:]
+    if not isinstance(group.head, Aggregate) or not rest or not isinstance(rest[0], Linear):
+        return []
+    op = rest[0]
+    after, more = ending_of(op.bias, rest[1:])
+    way = NativeSumMap(group.head.rule, place.graph, x.dtype, (ending, after), op, place.memory)
+    left = tail[taken + 1 + more :]
+    return [Chain(way, left) if left else way]
 
 
 def _heads(op: Op, place: Place, inputs: list[Tensor], overwrites: bool) -> list[Way]:

@@ -20,6 +20,8 @@ from fastglt.compile.candidates import Place, groups, ways
 from fastglt.compile.edges import Graph, csr
 from fastglt.compile.layout import Memory
 from fastglt.compile.native import build
+from fastglt.compile.native.library import VECTOR
+from fastglt.compile.order import padded
 from fastglt.compile.program import Linear, Op, Program, sources
 from fastglt.compile.ways import Cost, Way, sparse_entries
 
@@ -77,7 +79,8 @@ class Runner:
         products = all(isinstance(op, Linear) for op in program.ops if 0 in sources(op))
         self._x = _smallest(x) if products else x.clone(memory_format=torch.contiguous_format)
         self.choices: list[Choice] = []
-        place = Place(graph, build.why_not() is None)
+        place = Place(graph, x.device.type == "cpu" and build.why_not() is None)
+        program = padded(program, VECTOR) if place.native else program
         self._memory = place.memory
         with torch.no_grad(), ignore_csr_warnings():
             self._steps = _bind(program, place, self._x, self.choices)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from fastglt.compile.program import Aggregate, Linear, Op, Program, Scale, sources
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastglt.compile.program import Aggregate, Linear, Map, Op, Program, Scale, sources
 
 
 def folded(program: Program) -> Program:
@@ -32,6 +35,46 @@ def folded(program: Program) -> Program:
             ops[source - 1] = Linear(before.source, weight, bias)
             ops[position] = Scale(op.source, None, op.shift)
     return replace(program, ops=tuple(ops))
+
+
+def padded(program: Program, lanes: int) -> Program:
+    """The program with empty channels between linear maps, up to a multiple of ``lanes``.
+
+    Rows are then aligned with vectors and lines of caches. Only where sums over neighbours and
+    functions of single numbers lie between two maps, and nobody else reads them.
+    """
+    readers = Counter(source for op in program.ops for source in sources(op))
+    reader = {s: place for place, op in enumerate(program.ops) for s in sources(op)}
+    ops = list(program.ops)
+    for start, op in enumerate(program.ops):
+        if not isinstance(op, Linear):
+            continue
+        between: list[int] = []
+        following = reader.get(start + 1)
+        while following is not None and isinstance(ops[following], (Aggregate, Scale, Map)):
+            between.append(following)
+            following = reader.get(following + 1)
+        alone = all(readers[place + 1] == 1 for place in (start, *between))
+        end = None if following is None else ops[following]
+        more = -op.weight.size(0) % lanes
+        if not alone or not isinstance(end, Linear) or op.weight.size(0) <= lanes // 2 or not more:
+            continue
+        first = ops[start]
+        assert isinstance(first, Linear)
+        assert following is not None
+        weight, bias = F.pad(first.weight, (0, 0, 0, more)), _more(first.bias, more)
+        ops[start] = replace(first, weight=weight, bias=bias)
+        ops[following] = replace(end, weight=F.pad(end.weight, (0, more)))
+        for place in between:
+            scaled = ops[place]
+            if isinstance(scaled, Scale):
+                scale, shift = _more(scaled.scale, more), _more(scaled.shift, more)
+                ops[place] = replace(scaled, scale=scale, shift=shift)
+    return replace(program, ops=tuple(ops))
+
+
+def _more(vector: Tensor | None, more: int) -> Tensor | None:
+    return None if vector is None else F.pad(vector, (0, more))
 
 
 def summed_first(program: Program, *, features: bool) -> Program | None:

@@ -237,8 +237,13 @@ class Chain(Way):
         return value
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
-        """That of all, whose values have one shape."""
-        return sum((way.cost([out], out) for way in self._tail), self._head.cost(inputs, out))
+        """That of all."""
+        value = self._head(*inputs)
+        total = self._head.cost(inputs, value)
+        for way in self._tail:
+            before, value = value, way(value)
+            total = total + way.cost([before], value)
+        return total
 
 
 class Elementwise(Way):

@@ -192,25 +192,91 @@ inline void write_row(const T* sum, int64_t width, const Ending<T>& ending, S* o
     narrow(ending(sum[channel], channel), out + channel);
 }
 
+// out[0..COUNT * N) = hidden @ weight, for a weight [inputs, COUNT * N].
+template <typename T>
+using RowMap = void (*)(const T* hidden, int64_t inputs, const T* weight, T* out);
+
+template <typename T, int N, int COUNT>
+void map_of_row(const T* hidden, int64_t inputs, const T* weight, T* out) {
+  constexpr int PARTS = COUNT == 1 ? 4 : COUNT == 2 ? 2 : 1;
+  Vec<T, N> totals[PARTS][COUNT] = {};
+  int64_t input = 0;
+  for (; input + PARTS <= inputs; input += PARTS) {
+#pragma GCC unroll 4
+    for (int part = 0; part < PARTS; ++part) {
+#pragma GCC unroll 8
+      for (int place = 0; place < COUNT; ++place) {
+        Vec<T, N> row;
+        load<N>(weight + ((input + part) * COUNT + place) * N, &row);
+        totals[part][place] += hidden[input + part] * row;
+      }
+    }
+  }
+  for (; input < inputs; ++input) {
+    for (int place = 0; place < COUNT; ++place) {
+      Vec<T, N> row;
+      load<N>(weight + (input * COUNT + place) * N, &row);
+      totals[0][place] += hidden[input] * row;
+    }
+  }
+#pragma GCC unroll 8
+  for (int place = 0; place < COUNT; ++place) {
+    for (int part = 1; part < PARTS; ++part) totals[0][place] += totals[part][place];
+    std::memcpy(out + place * N, &totals[0][place], sizeof(Vec<T, N>));
+  }
+}
+
+// The way for `stride` outputs: 4, 8, or up to four times 16.
+template <typename T>
+RowMap<T> row_map(int64_t stride) {
+  constexpr int full = kVectorBytes / sizeof(T);
+  switch (stride) {
+    case 4: return map_of_row<T, 4, 1>;
+    case 8: return map_of_row<T, 8, 1>;
+    case 16: return map_of_row<T, full, 16 / full>;
+    case 32: return map_of_row<T, full, 32 / full>;
+    case 48: return map_of_row<T, full, 48 / full>;
+    default: return map_of_row<T, full, 64 / full>;
+  }
+}
+
+// A linear map of the channels of a row, `weight` [inputs, stride] with zeros after `width`.
+template <typename T>
+struct Narrow {
+  const T* weight;
+  int64_t width;
+  int64_t stride;
+  Ending<T> ending;
+};
+
 // out = ending(matrix @ x) for a matrix [rows, .] in compressed rows, `block` channels at a time, of
-// which a cache may hold those of all rows where it does not hold x.
+// which a cache may hold those of all rows where it does not hold x. With a map to few channels,
+// that of each row is written instead.
 template <typename T, typename S>
 void product(int64_t rows, const int32_t* starts, const int32_t* columns, const T* values,
              const S* x, int64_t stride, int64_t width, int64_t bytes, int64_t block,
-             const T* shift, T slope, S* out, int64_t out_stride, int64_t chunk, int threads) {
+             const Ending<T>& ending, const Narrow<T>& next, S* out, int64_t out_stride,
+             int64_t chunk, int threads) {
 #pragma omp parallel num_threads(threads)
   {
-    std::vector<T> sum(width);
+    std::vector<T> sum(width), hidden(next.weight ? width : 0), mapped(next.stride);
+    const RowMap<T> map_row = row_map<T>(next.stride);
     for (int64_t first = 0; first < width; first += block) {
       const int64_t part = width - first < block ? width - first : block;
       const RowSum<T, S> sum_rows = row_sum<T, S>(part, bytes);
-      const Ending<T> ending{shift ? shift + first : nullptr, slope};
+      const Ending<T> own{ending.shift ? ending.shift + first : nullptr, ending.slope};
 #pragma omp for schedule(dynamic, chunk)
       for (int64_t row = 0; row < rows; ++row) {
         const int64_t start = starts[row];
         sum_rows(columns + start, values + start, starts[row + 1] - start, x + first, stride, part,
                  sum.data());
-        write_row(sum.data(), part, ending, out + row * out_stride + first);
+        if (next.weight) {
+          write_row(sum.data(), width, own, hidden.data());
+          map_row(hidden.data(), width, next.weight, mapped.data());
+          write_row(mapped.data(), next.width, next.ending, out + row * out_stride);
+        } else {
+          write_row(sum.data(), part, own, out + row * out_stride + first);
+        }
       }
     }
   }
@@ -399,10 +465,14 @@ void sparse_linear(int64_t nodes, int64_t inputs, int64_t width, const int32_t* 
 #define FASTGLT_KERNELS(NAME, T, S)                                                                \
   void fastglt_product_##NAME(int64_t rows, const int32_t* starts, const int32_t* columns,         \
                               const T* values, const S* x, int64_t stride, int64_t width,          \
-                              int64_t bytes, int64_t block, const T* shift, double slope, S* out,  \
-                              int64_t out_stride, int64_t chunk, int threads) {                                        \
-    product<T, S>(rows, starts, columns, values, x, stride, width, bytes, block, shift, T(slope),  \
-                  out, out_stride, chunk, threads);                                                            \
+                              int64_t bytes, int64_t block, const T* shift, double slope,          \
+                              const T* next, int64_t next_width, int64_t next_stride,              \
+                              const T* next_shift, double next_slope, S* out, int64_t out_stride,  \
+                              int64_t chunk, int threads) {                                        \
+    product<T, S>(rows, starts, columns, values, x, stride, width, bytes, block,                   \
+                  Ending<T>{shift, T(slope)},                                                      \
+                  Narrow<T>{next, next_width, next_stride, {next_shift, T(next_slope)}}, out,      \
+                  out_stride, chunk, threads);                                                     \
   }                                                                                                \
   void fastglt_attend_##NAME(int64_t rows, const int32_t* starts, const int32_t* columns,          \
                              const T* by_source, const T* by_target, int64_t score_stride,         \

@@ -13,6 +13,10 @@ from torch import Tensor
 from fastglt.compile.layout import Memory
 from fastglt.compile.native.build import load
 
+MAPPED = 64
+"""Outputs of a linear map up to which it may be done together with the sum before it."""
+VECTOR = 16
+"""Channels that kernels compute at once."""
 PADDING = 16
 """Entries after the last one that may be looked at (``kAhead`` in the source)."""
 CHUNKS = 64
@@ -35,7 +39,8 @@ _VALUES = [_POINTER, _INTEGER]
 _ENDING = [_POINTER, _REAL, _POINTER, _INTEGER]
 _ARGUMENTS: dict[str, list[Any]] = {
     "product": [
-        _INTEGER, *_ROWS, *_VALUES, _INTEGER, _INTEGER, _INTEGER, *_ENDING, _INTEGER, _THREADS,
+        _INTEGER, *_ROWS, *_VALUES, _INTEGER, _INTEGER, _INTEGER, _POINTER, _REAL, _POINTER,
+        _INTEGER, _INTEGER, *_ENDING, _INTEGER, _THREADS,
     ],
     "attend": [
         _INTEGER, _POINTER, _POINTER, _POINTER, _POINTER, _INTEGER, _INTEGER, _POINTER, _POINTER,
@@ -97,8 +102,33 @@ class Rows:
         return self.starts.data_ptr(), self.columns.data_ptr(), self.values.data_ptr()
 
 
+class Narrow:
+    """A linear map to few channels, and its ending, that a kernel does before it writes.
+
+    Args:
+        weight: ``[out, in]``.
+        ending: What is done with its sums.
+        dtype: Of the values.
+    """
+
+    def __init__(self, weight: Tensor, ending: Ending, dtype: torch.dtype) -> None:
+        self.width = weight.size(0)
+        if self.width > MAPPED:
+            raise ValueError(f"a map has at most {MAPPED} outputs (got {self.width})")
+        stride = next((size for size in (4, 8) if self.width <= size), None)
+        stride = stride or -(-self.width // VECTOR) * VECTOR
+        self.weight = weight.new_zeros(weight.size(1), stride, dtype=working(dtype))
+        self.weight[:, : self.width] = weight.t()
+        self.ending = ending
+
+
 def product(
-    matrix: Rows, x: Tensor, ending: Ending, memory: Memory, block: int | None = None
+    matrix: Rows,
+    x: Tensor,
+    ending: Ending,
+    memory: Memory,
+    block: int | None = None,
+    then: Narrow | None = None,
 ) -> Tensor:
     """``matrix @ x`` and its ending: ``[rows, channels]``.
 
@@ -107,16 +137,21 @@ def product(
         x: ``[columns, channels]``.
         ending: What is done with the sums.
         memory: What the result is written to.
-        block: Channels that are computed at a time; all by default.
+        block: Channels that are computed at a time; all by default, and where a map follows.
+        then: A map of each row, the result of which is written.
     """
     x = _by_rows(x)
-    out = memory.new(x, matrix.shape[0], x.size(1))
+    out = memory.new(x, matrix.shape[0], x.size(1) if then is None else then.width)
+    next_map: tuple[Any, ...] = (None, 0, 0, None, 1.0)
+    if then is not None:
+        shift, slope = _pointer(then.ending.shift), then.ending.slope
+        next_map = (then.weight.data_ptr(), then.width, then.weight.size(1), shift, slope)
     if out.numel():
         function = _function("product", x.dtype)
         function(
             matrix.shape[0], *matrix.pointers(), x.data_ptr(), x.stride(0), x.size(1),
-            x.nbytes, block or x.size(1), _pointer(ending.shift), ending.slope, out.data_ptr(),
-            out.stride(0), matrix.chunk,
+            x.nbytes, block or x.size(1), _pointer(ending.shift), ending.slope, *next_map,
+            out.data_ptr(), out.stride(0), matrix.chunk,
             torch.get_num_threads(),
         )  # fmt: skip
     return out

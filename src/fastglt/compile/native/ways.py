@@ -12,6 +12,7 @@ from fastglt.compile.edges import Graph, csr
 from fastglt.compile.layout import Memory
 from fastglt.compile.native.library import (
     Ending,
+    Narrow,
     Rows,
     attend,
     padded_heads,
@@ -97,6 +98,47 @@ class NativeSum(Way):
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
         """A row for each edge."""
         return product_cost(self._matrix, out.size(1), out.element_size())
+
+
+class NativeSumMap(Way):
+    """A weighted sum over neighbours, its ending, and a linear map to few channels, row by row.
+
+    Args:
+        rule: How neighbours are weighted.
+        graph: The edges.
+        dtype: Of the values.
+        endings: What is done with the sums, and with what the map gives.
+        op: The map.
+        memory: What the result is written to.
+    """
+
+    name = "native, with the map that follows"
+
+    def __init__(
+        self,
+        rule: Rule,
+        graph: Graph,
+        dtype: torch.dtype,
+        endings: tuple[Ending, Ending],
+        op: Linear,
+        memory: Memory,
+    ) -> None:
+        first, second = (_in(ending, dtype) for ending in endings)
+        matrix = graph.adjacency(rule, working(dtype))
+        self._rows = graph.once((Rows, rule, dtype), lambda: Rows(matrix, dtype))
+        self._matrix, self._ending, self._memory = matrix, first, memory
+        self._map = Narrow(op.weight, second, dtype)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """``[num_nodes, out]``."""
+        return product(self._rows, inputs[0], self._ending, self._memory, then=self._map)
+
+    def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
+        """A row for each edge, the map of each sum, and nothing written in between."""
+        x = inputs[0]
+        summed = product_cost(self._matrix, x.size(1), x.element_size())
+        mapped = out.size(0) * x.size(1) * out.size(1)
+        return summed + Cost(mapped, num_bytes_of(out) - num_bytes_of(x))
 
 
 class NativeSparseWeights(Way):
