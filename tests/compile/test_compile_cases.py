@@ -26,7 +26,7 @@ from torch_geometric.nn import (
 )
 from torch_geometric.nn.aggr import SoftmaxAggregation
 
-from fastglt.compile.candidates import Group, ways
+from fastglt.compile.candidates import Group, Place, ways
 from fastglt.compile.compiled import compile_applied
 from fastglt.compile.edges import Graph, by_target
 from fastglt.compile.lower import Unsupported, lower
@@ -152,7 +152,7 @@ def test_all_ways_of_softmax_means_agree(dtype, temperature, channels):
     there = aggregation(x.double()[data.edge_index[0]], data.edge_index[1], dim_size=NODES)
     torch.testing.assert_close(expected, there, rtol=1e-12, atol=1e-12)
     rounding = {torch.float64: 1e-12, torch.float32: 1e-4, torch.bfloat16: 1e-2}[dtype]
-    tried = ways(Group(0, op), graph, [x], overwrites=False, native=why_not() is None)
+    tried = ways(Group(0, op), Place(graph, why_not() is None), [x], overwrites=False)
     for way in tried:
         found = way(x)
         assert found.dtype == dtype

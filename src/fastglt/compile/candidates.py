@@ -148,6 +148,8 @@ def _sum_and_map(group: Group, place: Place, x: Tensor, tail: list[Way]) -> list
     rest = group.tail[taken:]
     if not isinstance(group.head, Aggregate) or not rest or not isinstance(rest[0], Linear):
         return []
+    if not x.size(1):  # nothing is summed, and the kernel would write nothing
+        return []
     op = rest[0]
     after, more = ending_of(op.bias, rest[1:])
     way = NativeSumMap(group.head.rule, place.graph, x.dtype, (ending, after), op, place.memory)
