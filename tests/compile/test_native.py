@@ -197,8 +197,16 @@ def test_a_runner_frees_nothing_too_early():
         torch.testing.assert_close(runner(), (-x).relu())
 
 
-def test_memory_is_used_again_but_not_what_is_held(monkeypatch):
-    monkeypatch.setattr("fastglt.compile.layout.CACHE_BYTES", 100)
+@pytest.mark.parametrize("native", [True, False])
+def test_memory_is_used_again_but_not_what_is_held(native, monkeypatch):
+    monkeypatch.setattr(
+        "fastglt.compile.kernels.ways",
+        lambda *args, **options: (
+            [way for way in ways(*args, **options) if native == ("native" in way.name)]
+            or ways(*args, **options)
+        ),
+    )
+    monkeypatch.setattr("fastglt.compile.layout.REUSED_BYTES", 100)
     nodes, torch_seed = 50, torch.manual_seed(0)
     edges = torch.randint(nodes, (2, 200), generator=torch_seed)
     graph = Graph(edges[:, edges[1].argsort(stable=True)], None, nodes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,13 @@ from fastglt.compile.ways import Cost, Way, sparse_entries
 
 REPEATS = 5
 """Timed calls of each kernel, in turn."""
+HANDICAP = 1.25
+"""What the time of a library's kernel counts beside that of one of ours.
+
+Calling a library takes several times as long after other work as in a loop, which is not seen here.
+"""
+SWEPT_BYTES = 1 << 25
+"""Bytes that are written before each timed call."""
 PATIENCE = 2000.0
 """Milliseconds of a kernel's calls after which it is not called again."""
 SPARSE_FEATURES = 0.5
@@ -39,7 +47,7 @@ class Choice:
 
     Attributes:
         op: What is computed.
-        kernel: The fastest.
+        kernel: The fastest; one of ours where a library's is not much faster.
         milliseconds: Median of each that was tried.
     """
 
@@ -57,6 +65,7 @@ class Step:
         sources: The values that it reads.
         value: The value that it writes.
         last_read: Values that nobody reads afterwards.
+        owned: Those of them whose memory can be used again.
         cost: What it takes.
     """
 
@@ -64,6 +73,7 @@ class Step:
     sources: tuple[int, ...]
     value: int
     last_read: tuple[int, ...]
+    owned: tuple[int, ...]
     cost: Cost
 
 
@@ -90,27 +100,33 @@ class Runner:
     @torch.no_grad()
     def __call__(self) -> Tensor:
         """Output ``[num_nodes, num_outputs]``."""
-        values = {0: self._x}
+        values, memory = {0: self._x}, self._memory
         for step in self._steps:
             values[step.value] = step.way(*(values[source] for source in step.sources))
-            _release(values, step.last_read, self._memory)
-        return values[self._output].contiguous()
+            for value in step.last_read:
+                freed = values.pop(value)
+                if value in step.owned:
+                    memory.give_back(freed)
+        out = values[self._output]
+        memory.hand_over(out)
+        return out.contiguous()
 
     def num_bytes_kept(self) -> int:
         """Bytes of memory that are kept from call to call."""
         return self._memory.num_bytes()
 
 
-def _release(values: dict[int, Tensor], numbers: tuple[int, ...], memory: Memory) -> None:
-    """Leave out values that nobody reads any more, so that their memory is used again."""
-    left = [values.pop(number) for number in numbers if number]  # features stay
-    held = {value.untyped_storage().data_ptr() for value in values.values() if _is_plain(value)}
-    for value in left:
-        if _is_plain(value) and value.untyped_storage().data_ptr() not in held:
-            memory.give_back(value)
+def _owned(values: dict[int, Tensor], numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of ``numbers`` whose memory can be used again, for no other value lies in it."""
+    held = Counter(value.untyped_storage().data_ptr() for value in values.values() if _plain(value))
+    return tuple(
+        number
+        for number in numbers
+        if _plain(values[number]) and held[values[number].untyped_storage().data_ptr()] == 1
+    )
 
 
-def _is_plain(value: Tensor) -> bool:
+def _plain(value: Tensor) -> bool:
     return value.layout == torch.strided
 
 
@@ -141,12 +157,23 @@ def _bind(program: Program, place: Place, x: Tensor, choices: list[Choice]) -> l
         overwrites = last[read[0]] == group.position and read[0] > 0 and read.count(read[0]) == 1
         tried = ways(group, place, inputs, overwrites=overwrites)
         way = _fastest(op, tried, inputs, choices, place.memory)
-        out = way(*(one.clone() for one in inputs)) if overwrites else way(*inputs)
-        freed = tuple({source for source in read if last[source] == group.position})
-        steps.append(Step(way, read, group.value, freed, way.cost(inputs, out)))
+        cost = _cost(way, inputs, overwrites)
+        # Not on copies: which values share memory is seen here.
+        out = way(*inputs)
         values[group.value] = out
-        _release(values, freed, place.memory)
+        freed = tuple({source for source in read if source and last[source] == group.position})
+        owned = _owned(values, freed)
+        steps.append(Step(way, read, group.value, freed, owned, cost))
+        for source in freed:
+            value = values.pop(source)
+            if source in owned:
+                place.memory.give_back(value)
     return steps
+
+
+def _cost(way: Way, inputs: list[Tensor], overwrites: bool) -> Cost:
+    copies = [one.clone() for one in inputs] if overwrites else inputs
+    return way.cost(copies, way(*copies))
 
 
 def _fastest(
@@ -160,7 +187,7 @@ def _fastest(
             return by_name[choice.kernel]
     calls = {name: partial(_call, way, memory) for name, way in by_name.items()}
     times = in_turn(calls, *inputs)
-    name = min(times, key=times.__getitem__)
+    name = min(times, key=lambda name: times[name] * (1 if "native" in name else HANDICAP))
     choices.append(Choice(title, name, times))
     return by_name[name]
 
@@ -173,12 +200,15 @@ def _call(way: Way, memory: Memory, *inputs: Tensor) -> None:
 def in_turn(kernels: Mapping[str, Callable[..., object]], *inputs: Tensor) -> dict[str, float]:
     """Median milliseconds of each, called in turn, the first time not counted.
 
-    What is slow is called less often, at the least once, and then that time counts.
+    What is slow is called less often, at the least once, and then that time counts. Before each
+    call other memory is written: who predicts now and then finds nothing in a cache.
     """
     times = {name: [_by_clock(kernel, inputs)] for name, kernel in kernels.items()}
+    sweep = torch.empty(SWEPT_BYTES, dtype=torch.uint8)
     for _ in range(REPEATS):
         for name, kernel in kernels.items():
             if sum(times[name]) < PATIENCE:
+                sweep.fill_(1)
                 times[name].append(_by_clock(kernel, inputs))
     return {name: statistics.median(found[1:] or found) for name, found in times.items()}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastglt._csr import ignore_csr_warnings
 from fastglt.compile.edges import Graph, csr
-from fastglt.compile.layout import Memory, is_large
+from fastglt.compile.layout import Memory, is_reused
 from fastglt.compile.program import Attend, Linear, cast
 
 
@@ -96,10 +96,12 @@ class DenseLinear(Way):
         """``[num_nodes, out]``."""
         x = inputs[0] if self._x is None else self._x
         shape = (x.size(0), self._weight.size(0))
-        if not is_large(x, *shape):
+        if not is_reused(x, *shape):
             return F.linear(x, self._weight, self._bias)
-        out = torch.mm(x, self._weight.t(), out=self._memory.new(x, *shape))
-        return out if self._bias is None else out.add_(self._bias)
+        out = self._memory.new(x, *shape)
+        if self._bias is None:
+            return torch.mm(x, self._weight.t(), out=out)
+        return torch.addmm(self._bias, x, self._weight.t(), out=out)
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
         """Every number once."""

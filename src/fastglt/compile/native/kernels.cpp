@@ -15,7 +15,7 @@ namespace {
 constexpr int kVectorBytes = 64;
 constexpr int kMostVectors = 8;
 constexpr int64_t kAhead = 16;  // rows that are fetched in advance; columns are padded so
-constexpr int64_t kCacheBytes = 1 << 20;  // about what a core has for itself
+constexpr int64_t kCacheBytes = 1 << 17;  // larger values may have left the caches of a core
 
 struct BFloat16 {
   uint16_t bits;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -97,6 +97,7 @@ class Rows:
         self.num_entries = columns.numel()
         self.chunk = max(1, self.shape[0] // CHUNKS)
 
+    @cached_property
     def pointers(self) -> tuple[int, int, int]:
         """Where starts, columns and values lie."""
         return self.starts.data_ptr(), self.columns.data_ptr(), self.values.data_ptr()
@@ -149,7 +150,7 @@ def product(
     if out.numel():
         function = _function("product", x.dtype)
         function(
-            matrix.shape[0], *matrix.pointers(), x.data_ptr(), x.stride(0), x.size(1),
+            matrix.shape[0], *matrix.pointers, x.data_ptr(), x.stride(0), x.size(1),
             x.nbytes, block or x.size(1), _pointer(ending.shift), ending.slope, *next_map,
             out.data_ptr(), out.stride(0), matrix.chunk,
             torch.get_num_threads(),
@@ -186,7 +187,7 @@ def attend(
     if out.numel():
         function = _function("attend", x.dtype)
         function(
-            pattern.shape[0], *pattern.pointers()[:2], scores.data_ptr(), by_target,
+            pattern.shape[0], *pattern.pointers[:2], scores.data_ptr(), by_target,
             scores.stride(0), heads, segments.data_ptr(), head_of.data_ptr(),
             attention_slope, x.data_ptr(), x.stride(0), x.nbytes, _pointer(ending.shift),
             ending.slope, out.data_ptr(), out.stride(0), pattern.chunk, torch.get_num_threads(),
@@ -208,7 +209,7 @@ def sparse_linear(weight: Rows, x: Tensor, ending: Ending, memory: Memory) -> Te
     if out.numel():
         function = _function("sparse_linear", x.dtype)
         function(
-            x.size(0), weight.shape[1], weight.shape[0], *weight.pointers(), x.data_ptr(),
+            x.size(0), weight.shape[1], weight.shape[0], *weight.pointers, x.data_ptr(),
             x.stride(0), _pointer(ending.shift), ending.slope, out.data_ptr(), out.stride(0),
             torch.get_num_threads(),
         )  # fmt: skip
