@@ -36,7 +36,7 @@ from fastglt.api import find
 from fastglt.compile import compile_applied
 from fastglt.compile.bench import bench
 from fastglt.compile.compiled import Compiled
-from fastglt.compile.kernels import timed
+from fastglt.compile.timing import timed
 from fastglt.cost import num_bytes
 from fastglt.models import build_model
 from fastglt.models.config import BackboneConfig

@@ -6,4 +6,4 @@ import pytest
 @pytest.fixture(autouse=True)
 def _no_sweeps(monkeypatch):
     """Which kernels are chosen for graphs as small as these does not matter, and time does."""
-    monkeypatch.setattr("fastglt.compile.kernels.SWEPT_BYTES", 1)
+    monkeypatch.setattr("fastglt.compile.timing.SWEPT_BYTES", 1)

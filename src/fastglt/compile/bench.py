@@ -19,8 +19,9 @@ from fastglt.compile.hardware import (
     measured_bandwidth,
     peak_megabytes,
 )
-from fastglt.compile.kernels import Runner, timed
+from fastglt.compile.kernels import Runner
 from fastglt.compile.lower import Unsupported
+from fastglt.compile.timing import timed
 from fastglt.cost import count_macs, num_bytes
 from fastglt.training.inputs import with_sparse_inputs
 from fastglt.training.task import Task

@@ -16,12 +16,13 @@ from torch_geometric.data import Data
 from fastglt.compile.channels import live_channels, merged
 from fastglt.compile.edges import Graph, by_target
 from fastglt.compile.export import Exported, checked, export
-from fastglt.compile.kernels import Choice, Runner, density, in_turn
+from fastglt.compile.kernels import Choice, Runner, density
 from fastglt.compile.lower import Unsupported, lower
 from fastglt.compile.native.build import why_not
 from fastglt.compile.order import folded, summed_first
 from fastglt.compile.plain import PlainModel
 from fastglt.compile.program import Program
+from fastglt.compile.timing import in_turn
 from fastglt.compile.verify import LOW, ROUNDED, Call, Differences, Reference, verify
 from fastglt.compile.ways import Cost
 from fastglt.cost import num_bytes, num_parameters

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from fastglt.compile.kernels import timed
+from fastglt.compile.timing import timed
 
 MEGABYTE = 1e6
 STREAM_NUMBERS = 1 << 24
