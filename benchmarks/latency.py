@@ -3,9 +3,9 @@
 Each cell searches a ticket at the joint budget of its backbone and graph and measures it as
 ``fastglt bench`` does: all ways in turn in one process, on as many threads as are told. For a GCN a
 chain of CSR products written by hand is measured beside them, and of every model the size of its
-exported file. Nothing else should run on the machine. On ogbn-arxiv the searches are short, or masks
-are random, so that tickets have the sparsity but not the accuracy of a real one. Finished cells are appended to a
-JSON-lines file and not computed again::
+exported file. Nothing else should run on the machine. On ogbn-arxiv the searches are short, or
+masks are random, so that tickets have the sparsity but not the accuracy of a real one. Finished
+cells are appended to a JSON-lines file and not computed again::
 
     python benchmarks/latency.py run --threads 2 --seeds 3
     python benchmarks/latency.py run --device cuda --out latency-cuda.jsonl
