@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
 import pytest
 import torch
@@ -188,7 +190,9 @@ def test_graphs_of_other_features_are_refused():
     other.x = other.x[:, 1:]
     with pytest.raises(InputError, match="must have the 12 features"):
         compiled.prepare(other)
-    assert compile_applied(Own().double(), make_graph(0), TASK).prepare(other) is other
+    same = compile_applied(Own().double(), make_graph(0), TASK).prepare(other)
+    assert same is not other
+    assert same.x is other.x
 
 
 @pytest.mark.parametrize("values", ["binary", "learned"])
@@ -231,3 +235,56 @@ def test_precisions_that_cannot_be_had():
         compile_applied(make_model("gcn", 0, 0.5), make_graph(0), TASK, torch.int8)
     with pytest.raises(ModelError, match="Own is not taken apart"):
         compile_applied(Own().double(), make_graph(0), TASK, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_lower_precision_with_few_weights(kind, dtype):
+    model, data = make_model(kind, 1, 0.1, num_layers=3).float(), make_graph(0)
+    data.x = data.x.float()
+    try:
+        compiled = compile_applied(model, data, TASK, dtype)
+    except CompileError as error:  # cancellation, which the user is told of
+        assert "in the lower precision" in str(error)  # noqa: PT017
+    else:
+        assert compiled.predict().isfinite().all()
+
+
+def test_predictions_stay_in_their_precision_under_autocast():
+    model, data = make_model("gat", 0, 0.2).float(), make_graph(0)
+    data.x = data.x.float()
+    compiled = compile_applied(model, data, TASK)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = compiled.predict()
+    if compiled.report.fastest == "kernels":
+        assert torch.equal(found, compiled.predict())
+
+
+def test_what_the_caller_does_to_the_graph_changes_nothing():
+    for model in (make_model("gcn", 0, 0.5), Own().double()):
+        data = make_graph(0)
+        compiled = compile_applied(model, data, TASK)
+        before = compiled.predict().clone()
+        data.x.mul_(3)
+        assert torch.equal(compiled.predict(), before)
+
+
+def test_a_compiled_ticket_is_neither_pickled_nor_copied():
+    compiled = compile_applied(make_model("gcn", 0, 0.5), make_graph(0), TASK)
+    for attempt in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="export it"):
+            attempt(compiled)
+    assert "30 nodes" in repr(compiled)
+
+
+def test_compiled_in_inference_mode():
+    with torch.inference_mode():
+        compiled = compile_applied(make_model("gcn", 0, 0.5), make_graph(0), TASK)
+    assert torch.equal(compiled.predict(), compiled.predict())
+
+
+def test_tiny_outputs_are_compared_with_their_own_size():
+    expected = torch.tensor([1e-9, -2e-9], dtype=torch.float64)
+    assert verify.difference(torch.zeros(2, dtype=torch.float64), expected) == 1.0
+    assert verify.difference(torch.zeros(2), torch.zeros(2)) == 0.0
+    assert verify.difference(torch.full((2,), 0.5), torch.zeros(2)) == 0.5

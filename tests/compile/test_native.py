@@ -296,6 +296,9 @@ WHY = "from fastglt.compile.native.build import why_not; print(why_not())"
 
 def test_reasons_are_told(tmp_path):
     assert in_a_process(WHY, FASTGLT_NATIVE="0") == "FASTGLT_NATIVE=0 is set"
+    assert in_a_process(WHY, FASTGLT_NATIVE="Off") == "FASTGLT_NATIVE=Off is set"
+    missing = in_a_process(WHY, CXX="no-such-compiler -O2")
+    assert missing == "the compiler that $CXX names was not found (no-such-compiler)"
     empty = in_a_process(WHY, PATH=str(tmp_path), CXX="")
     assert empty.startswith("no C++ compiler was found")
     broken = tmp_path / "c++"
@@ -313,5 +316,8 @@ def test_the_cache_is_used_and_not_needed(tmp_path):
     before = built.stat().st_mtime_ns
     assert in_a_process(WHY, FASTGLT_CACHE=str(cache)) == "None"
     assert built.stat().st_mtime_ns == before
+    built.write_bytes(b"damaged")
+    assert in_a_process(WHY, FASTGLT_CACHE=str(cache)) == "None"
+    assert built.stat().st_size > 1000
     (tmp_path / "file").write_text("in the way")
     assert in_a_process(WHY, FASTGLT_CACHE=str(tmp_path / "file" / "cache")) == "None"

@@ -128,9 +128,10 @@ def ways(group: Group, place: Place, inputs: list[Tensor], *, overwrites: bool) 
         overwrites: Whether the first of them may be overwritten.
     """
     dtype = inputs[0].dtype
-    tail = [_following(cast(op, dtype), place.memory) for op in group.tail]
+    memory = place.memory
+    tail = [_following(cast(op, dtype), memory) for op in group.tail]
     heads = _heads(cast(group.head, dtype), place, inputs, overwrites)
-    found = [Chain(head, tail) if tail else head for head in heads]
+    found = [Chain(head, tail, memory) if tail else head for head in heads]
     if place.native and supports(inputs[0], place.graph.edge_index.size(1)):
         found += _native(group, place, inputs, tail)
         found += _sum_and_map(group, place, inputs[0], tail)
@@ -154,7 +155,7 @@ def _sum_and_map(group: Group, place: Place, x: Tensor, tail: list[Way]) -> list
     after, more = ending_of(op.bias, rest[1:])
     way = NativeSumMap(group.head.rule, place.graph, x.dtype, (ending, after), op, place.memory)
     left = tail[taken + 1 + more :]
-    return [Chain(way, left) if left else way]
+    return [Chain(way, left, place.memory) if left else way]
 
 
 def _heads(op: Op, place: Place, inputs: list[Tensor], overwrites: bool) -> list[Way]:
@@ -166,7 +167,8 @@ def _heads(op: Op, place: Place, inputs: list[Tensor], overwrites: bool) -> list
             sparse = [SparseFeatures(op, by_rows=by_rows) for by_rows in _products(x)]
             return [*sparse, DenseLinear(op, memory, x.to_dense())]
         dense = DenseLinear(op, memory)
-        return [dense, SparseWeights(op)] if _few(op.weight) else [dense]
+        library = _few(op.weight) and _has_library(inputs[0])
+        return [dense, SparseWeights(op)] if library else [dense]
     if isinstance(op, Aggregate):
         matrix = graph.adjacency(op.rule, inputs[0].dtype)
         return [NeighborSum(matrix, by_rows=by_rows) for by_rows in _products(matrix)]
@@ -205,9 +207,9 @@ def _native(group: Group, place: Place, inputs: list[Tensor], tail: list[Way]) -
         key = (Rows, Rule("sum"), matrix.dtype)
         rows = graph.once(key, lambda: Rows(matrix, matrix.dtype))
         by_us = partial(product, rows, ending=Ending(), memory=memory)
-        found = [SoftmaxProducts(op, graph, matrix, "native", by_us)]
+        found = [SoftmaxProducts(op, graph, matrix, "native", by_us, memory)]
     rest = tail[taken:]
-    return [Chain(way, rest) for way in found] if rest else found
+    return [Chain(way, rest, memory) for way in found] if rest else found
 
 
 def _counts(graph: Graph, dtype: torch.dtype) -> Tensor:
@@ -220,11 +222,16 @@ def _few(weight: Tensor) -> bool:
     return 0 < entries <= SPARSE_WEIGHTS * weight.numel()
 
 
+def _has_library(x: Tensor) -> bool:
+    """Whether a library has sparse products of such values: on a CPU not of low precisions."""
+    return x.device.type != "cpu" or x.element_size() >= 4
+
+
 def _products(matrix: Tensor) -> tuple[bool, ...]:
     """Whether products go row by row, in the ways that there are; only CPUs have the choice."""
     if matrix.device.type != "cpu":
         return (False,)
-    return (True,) if matrix.element_size() < 4 else (False, True)
+    return (False, True) if _has_library(matrix) else (True,)
 
 
 def _elementwise(op: Op, overwrites: bool) -> Way:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,9 @@ class Report:
         kept_shape: Why the model was not taken apart; ``None`` if it was.
         kernels: What was timed, and chosen.
         native: Why kernels of our own were not among them; ``None`` where they were.
-        fastest: What ``predict`` goes by, the faster of the two on this graph: ``"kernels"``, or
-            ``"masked"``, the ticket's model on the kept edges.
+        fastest: What ``predict`` goes by, the fastest on this graph: ``"kernels"``, ``"masked"``,
+            the ticket's model on the kept edges, or, where a lower precision was asked for,
+            ``"kernels in float32"``.
         milliseconds: Medians of each of them.
         differences: Largest differences from the masked model; ``None`` where it is that model.
         threads: Of torch, when kernels were timed.
@@ -111,6 +112,21 @@ class Compiled:
         """
         return self._predict().clone() if self.cost is None else self._predict()
 
+    def __repr__(self) -> str:
+        """What it is and what ``predict`` goes by."""
+        before, after = self.report.parameters
+        return (
+            f"Compiled({self.data.num_nodes} nodes, {self.report.edges} edges, {before} -> {after} "
+            f"parameters, predicts by {self.report.fastest})"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse copies: what was computed for this process and graph holds nowhere else."""
+        raise TypeError(
+            "a compiled ticket can be neither pickled nor copied; export it, or compile the "
+            "ticket where it is needed"
+        )
+
     def num_bytes_kept(self) -> int:
         """Bytes of memory that :meth:`predict` keeps for its next call."""
         return self._predict.num_bytes_kept() if isinstance(self._predict, Runner) else 0
@@ -162,7 +178,7 @@ class Compiled:
         Raises:
             InputError: The graph has another number of features.
         """
-        return data if self._program is None else narrowed(data, self._program)
+        return copy.copy(data) if self._program is None else narrowed(data, self._program)
 
 
 def compile_applied(
@@ -184,8 +200,11 @@ def compile_applied(
     """
     if dtype is not None and dtype not in LOW:
         raise InputError(f"dtype must be one of {', '.join(map(str, LOW))} (got {dtype})")
-    model = copy.deepcopy(model).eval()
-    data = by_target(data)
+    with torch.inference_mode(False):
+        return _compiled(copy.deepcopy(model).eval(), by_target(data), task, dtype)
+
+
+def _compiled(model: nn.Module, data: Data, task: Task, dtype: torch.dtype | None) -> Compiled:
     try:
         own = _dtype_of(model, task)
         # Folding in double precision, so that the proof can be in double precision too.
@@ -199,8 +218,11 @@ def compile_applied(
     narrow, runner = narrowed(data, program), _bound(program, data, own, dtype)
     ways: dict[str, Callable[[], Tensor]] = {
         "kernels": runner,
-        "masked": _called(task.call, model, copy.copy(data)),
+        # What the caller does to the graph is not to change what is predicted.
+        "masked": _called(task.call, model, data.clone()),
     }
+    if dtype is not None:
+        ways[f"kernels in {str(own).removeprefix('torch.')}"] = _bound(program, data, own)
     times = in_turn(ways)
     fastest = min(times, key=times.__getitem__)
     differences = verify(
@@ -209,7 +231,7 @@ def compile_applied(
         lambda graph: narrowed(graph, program),
         lambda precision: _bound(program, data, precision),
         ways[fastest],
-        ROUNDED if dtype is None or fastest == "masked" else LOW[dtype],
+        LOW[dtype] if dtype is not None and fastest == "kernels" else ROUNDED,
     )
     report = Report(
         data.num_edges,
@@ -224,8 +246,9 @@ def compile_applied(
         times,
         differences,
     )
-    cost = runner.cost if fastest == "kernels" else None
-    return Compiled(small, narrow, program.columns, ways[fastest], report, cost, program)
+    chosen = ways[fastest]
+    cost = chosen.cost if isinstance(chosen, Runner) else None
+    return Compiled(small, narrow, program.columns, chosen, report, cost, program)
 
 
 def _dtype_of(model: nn.Module, task: Task) -> torch.dtype:
@@ -317,7 +340,7 @@ def _as_it_is(model: nn.Module, data: Data, call: Call, reason: str) -> Compiled
     x = data.get("x")
     width = x.size(1) if isinstance(x, Tensor) and x.dim() == 2 else 0
     # What the caller does to the model and the graph is not to change what is predicted.
-    predict = _called(call, copy.deepcopy(model), copy.copy(data))
+    predict = _called(call, copy.deepcopy(model), data.clone())
     report = Report(
         data.num_edges,
         ((), ()),

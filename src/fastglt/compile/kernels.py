@@ -91,7 +91,13 @@ class Runner:
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
-        """Output ``[num_nodes, num_outputs]``."""
+        """Output ``[num_nodes, num_outputs]``, in the same precision under autocast too."""
+        if torch.is_autocast_enabled(self._x.device.type):
+            with torch.autocast(self._x.device.type, enabled=False):
+                return self._computed()
+        return self._computed()
+
+    def _computed(self) -> Tensor:
         values, memory = {0: self._x}, self._memory
         for step in self._steps:
             values[step.value] = step.way(*(values[source] for source in step.sources))

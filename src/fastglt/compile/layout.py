@@ -9,6 +9,8 @@ REUSED_BYTES = 1 << 16
 """Values from this size on are written where others were."""
 CACHE_BYTES = 1 << 23
 """Values that are larger are in no cache of one core."""
+MOST_FREE = 4
+"""Values of a shape that are kept for the next call."""
 LINE_BYTES = 64
 """Of a cache."""
 ALIGNED_LINES = 4
@@ -46,7 +48,9 @@ class Memory:
         """Let a value that nobody reads any more be overwritten, if it was made here."""
         if self.hand_over(value):
             key = (value.size(0), value.size(1), value.dtype)
-            self._free.setdefault(key, []).append(value)
+            free = self._free.setdefault(key, [])
+            if len(free) < MOST_FREE:  # or as many threads as ever called would be provided for
+                free.append(value)
 
     def hand_over(self, value: Tensor) -> bool:
         """Leave a value to the caller for good; whether it was made here."""

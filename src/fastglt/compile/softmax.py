@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from fastglt.compile.edges import Graph
+from fastglt.compile.layout import Memory
 from fastglt.compile.plain import SoftmaxMeans
 from fastglt.compile.program import SoftmaxMean, cast
 from fastglt.compile.ways import Cost, Way, product_cost
@@ -26,6 +27,7 @@ class SoftmaxProducts(Way):
         adjacency: CSR ``[num_nodes, num_nodes]``, the number of edges between each pair of nodes.
         name: Of the product.
         product: Multiplies the adjacency matrix by another in its precision.
+        memory: What the product writes to, if that is used again.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class SoftmaxProducts(Way):
         adjacency: Tensor,
         name: str,
         product: Callable[[Tensor], Tensor],
+        memory: Memory | None = None,
     ) -> None:
+        self._memory = memory
         op = cast(op, adjacency.dtype)
         self.name = name
         self._matrix, self._product = adjacency, product
@@ -55,7 +59,10 @@ class SoftmaxProducts(Way):
         total = self._product(share)
         # Only nodes without neighbours are below it, whose mean is 0.
         total.clamp_(min=math.exp(-max_range(x.dtype)) / 2)
-        return self._product(share.mul_(x)).div_(total)
+        mean = self._product(share.mul_(x)).div_(total)
+        if self._memory is not None:
+            self._memory.give_back(total)
+        return mean
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
         """Two products and five passes over nodes, or ten passes over edges."""

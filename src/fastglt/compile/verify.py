@@ -13,11 +13,11 @@ from torch_geometric.data import Data
 from fastglt.errors import CompileError
 
 EXACT = 1e-9
-"""Largest difference in float64, in units of the largest output or 1."""
+"""Largest difference in float64, in units of the largest output."""
 ROUNDED = 2e-4
-"""The same in float32."""
+"""The same in float32, but in units of 1 where the largest output is smaller."""
 LOW = {torch.bfloat16: 5e-2, torch.float16: 1e-2}
-"""The same for kernels of a lower precision, which is used on request."""
+"""The same for kernels of a lower precision, on request, in units of the largest output."""
 SUBGRAPHS = 3
 """Random induced subgraphs that are compared."""
 
@@ -26,11 +26,11 @@ Call = Callable[[nn.Module, Data], Tensor]
 
 @dataclass(frozen=True)
 class Differences:
-    """Largest differences that were seen, in units of the largest output or 1.
+    """Largest differences that were seen, in units of the largest output.
 
     Attributes:
         float64: On the whole graph, in double precision, of the module and of the kernels.
-        float32: On the whole graph, in single precision.
+        float32: On the whole graph, in single precision, in units of 1 where outputs are smaller.
         subgraphs: On random induced subgraphs, in double precision.
         predict: Of what is precomputed for this graph, in the model's own precision.
     """
@@ -41,15 +41,21 @@ class Differences:
     predict: float
 
 
-def difference(found: Tensor, expected: Tensor) -> float:
-    """Largest difference of two outputs, in units of the largest expected one or 1."""
+def difference(found: Tensor, expected: Tensor, least: float = 0.0) -> float:
+    """Largest difference of two outputs, in units of the largest expected one.
+
+    Args:
+        found: Some outputs.
+        expected: What they should be.
+        least: The smallest unit; if that and all that is expected are 0, the unit is 1.
+    """
     if found.shape != expected.shape:
         return float("inf")
     if not expected.numel():
         return 0.0
     found, expected = found.double(), expected.double()
-    largest = float(expected.abs().max().clamp_min(1))
-    gap = float((found - expected).abs().max()) / largest
+    largest = max(float(expected.abs().max()), least)
+    gap = float((found - expected).abs().max()) / (largest or 1.0)
     return gap if gap == gap else float("inf")
 
 
@@ -115,7 +121,7 @@ def verify(
         model = plain(dtype)
         weight = ready.get("edge_weight") if model.reads_edge_weight else None
         found = model(ready.x, ready.edge_index, weight)
-        return difference(found, expected)
+        return difference(found, expected, 1.0 if dtype == torch.float32 else 0.0)
 
     parts = [data.subgraph(_some(data, generator)) for _ in range(SUBGRAPHS)]
     double = torch.float64
@@ -124,11 +130,16 @@ def verify(
         max(gap(double, data), bound),
         gap(torch.float32, data),
         max(gap(double, part) for part in parts),
-        difference(predict(), own),
+        difference(predict(), own, 1.0 if tolerance == ROUNDED else 0.0),
     )
     _check("in float64", result.float64, EXACT)
     _check("in float64 on a random subgraph", result.subgraphs, EXACT)
     _check("in float32", result.float32, ROUNDED)
+    if tolerance != ROUNDED and not result.predict <= tolerance:
+        raise CompileError(
+            f"in the lower precision outputs are off by {result.predict:.3g} of the largest one, "
+            f"and {tolerance:g} is allowed; compile in the model's own precision"
+        )
     _check("as precomputed for this graph", result.predict, tolerance)
     return result
 

@@ -227,15 +227,17 @@ class AttentionByHead(Way):
 class Chain(Way):
     """An operation and what follows it number by number."""
 
-    def __init__(self, head: Way, tail: list[Way]) -> None:
+    def __init__(self, head: Way, tail: list[Way], memory: Memory) -> None:
         self.name = head.name
-        self._head, self._tail = head, tail
+        self._head, self._tail, self._memory = head, tail, memory
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, channels]``."""
         value = self._head(*inputs)
         for way in self._tail:
-            value = way(value)
+            before, value = value, way(value)
+            if before.data_ptr() != value.data_ptr():
+                self._memory.give_back(before)
         return value
 
     def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:

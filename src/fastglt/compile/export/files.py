@@ -129,7 +129,7 @@ def export(
         KINDS[chosen].write(traced(written, inputs), temporary)
         loaded = KINDS[chosen].load(temporary)
         expected = exact if form == "float" else written
-        gap = max(difference(loaded(*given), expected(*given)) for given in _graphs(inputs))
+        gap = max(difference(loaded(*given), expected(*given), 1.0) for given in _graphs(inputs))
         _within(f"the exported {chosen}", gap, ROUNDED)
     return Exported(str(path), chosen, form, path.stat().st_size, gap, rounding)
 

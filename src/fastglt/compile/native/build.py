@@ -6,10 +6,12 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from fastglt.errors import InputError, OutputPathError
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 SWITCH = "FASTGLT_NATIVE"
-"""Environment variable; ``0`` does without these kernels."""
+"""Environment variable; one of :data:`OFF` does without these kernels."""
+OFF = ("0", "false", "no", "off")
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
 TUNED = ("-march=native",)
@@ -61,39 +64,60 @@ def _load(switch: str) -> ctypes.CDLL | NativeUnavailable:
 
 
 def _loaded(switch: str) -> ctypes.CDLL:
-    if switch == "0":
-        raise NativeUnavailable(f"{SWITCH}=0 is set")
+    if switch.lower() in OFF:
+        raise NativeUnavailable(f"{SWITCH}={switch} is set")
     if sys.platform == "win32":
         raise NativeUnavailable("they are not built on Windows")
     compiler = _compiler()
     name = f"kernels-{_digest(compiler)}.so"
     try:
-        path = cache_dir() / "native" / name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as temporary:
-                _compile(compiler, temporary)
+        return _cached(compiler, cache_dir() / "native" / name)
     except (InputError, OutputPathError, OSError):
-        # Without a cache that can be written, every process compiles for itself.
-        path = Path(tempfile.mkdtemp(prefix="fastglt-")) / name
-        _compile(compiler, path)
+        return _of_this_process(compiler, name)
+
+
+def _cached(compiler: list[str], path: Path) -> ctypes.CDLL:
+    """The kernels in the cache, built if they are not there or are damaged.
+
+    Raises:
+        OSError: If the cache cannot be used.
+    """
+    if path.exists():
+        with suppress(OSError):
+            return ctypes.CDLL(str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        _compile(compiler, temporary)
+    return ctypes.CDLL(str(path))
+
+
+def _of_this_process(compiler: list[str], name: str) -> ctypes.CDLL:
+    """The kernels without a cache, built for this process alone."""
     try:
-        return ctypes.CDLL(str(path))
+        with tempfile.TemporaryDirectory(prefix="fastglt-") as folder:
+            path = Path(folder) / name
+            _compile(compiler, path)
+            return ctypes.CDLL(str(path))  # which needs the file no longer
     except OSError as error:
-        raise NativeUnavailable(f"what {compiler} made cannot be loaded: {error}") from error
+        raise NativeUnavailable(f"what {compiler[0]} made cannot be loaded: {error}") from error
 
 
-def _compiler() -> str:
-    for name in (os.environ.get("CXX", ""), *COMPILERS):
-        if name and (found := shutil.which(name)):
-            return found
+def _compiler() -> list[str]:
+    """The command of a compiler: that of ``$CXX``, or the first that there is."""
+    if own := shlex.split(os.environ.get("CXX", "")):
+        if shutil.which(own[0]) is None:
+            raise NativeUnavailable(f"the compiler that $CXX names was not found ({own[0]})")
+        return own
+    for name in COMPILERS:
+        if found := shutil.which(name):
+            return [found]
     raise NativeUnavailable(f"no C++ compiler was found ({', '.join(COMPILERS)}, or $CXX)")
 
 
-def _digest(compiler: str) -> str:
+def _digest(compiler: list[str]) -> str:
     """Changes with the source, the compiler and the processor."""
-    version = _run([compiler, "--version"]).stdout
-    flags = " ".join((*FLAGS, *TUNED, *PARALLEL))
+    version = _run([*compiler, "--version"]).stdout
+    flags = " ".join((*compiler[1:], *FLAGS, *TUNED, *PARALLEL))
     parts = (SOURCE.read_text(), version, flags, platform.machine(), _processor())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -108,15 +132,15 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(told)}))
 
 
-def _compile(compiler: str, out: Path) -> None:
+def _compile(compiler: list[str], out: Path) -> None:
     """Tuned and parallel, else without what this compiler does not know."""
     tries = ((*TUNED, *PARALLEL), PARALLEL, TUNED, ())
     for flags in tries:
-        result = _run([compiler, *FLAGS, *flags, str(SOURCE), "-o", str(out)])
+        result = _run([*compiler, *FLAGS, *flags, str(SOURCE), "-o", str(out)])
         if result.returncode == 0:
             return
     last = result.stderr.strip().splitlines()
-    raise NativeUnavailable(f"{compiler} failed: {last[0] if last else result.returncode}")
+    raise NativeUnavailable(f"{compiler[0]} failed: {last[0] if last else result.returncode}")
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import lru_cache
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -97,10 +97,11 @@ class Rows:
         self.num_entries = columns.numel()
         self.chunk = max(1, self.shape[0] // CHUNKS)
 
-    @cached_property
-    def pointers(self) -> tuple[int, int, int]:
-        """Where starts, columns and values lie."""
-        return self.starts.data_ptr(), self.columns.data_ptr(), self.values.data_ptr()
+        # They hold for this object alone: runners are neither pickled nor copied.
+        self.pointers = tuple(part.data_ptr() for part in (self.starts, self.columns, self.values))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a matrix of the kernels holds addresses, and cannot be pickled")
 
 
 class Narrow:
