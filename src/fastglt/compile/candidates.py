@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastglt.compile.edges import Graph
 from fastglt.compile.layout import CACHE_BYTES, Memory
-from fastglt.compile.native.library import MAPPED, Ending, Rows, product, supports
+from fastglt.compile.native.library import MAPPED, Ending, product, rows_of, supports
 from fastglt.compile.native.ways import (
     NativeAttention,
     NativeFeatures,
@@ -131,11 +131,15 @@ def ways(group: Group, place: Place, inputs: list[Tensor], *, overwrites: bool) 
     memory = place.memory
     tail = [_following(cast(op, dtype), memory) for op in group.tail]
     heads = _heads(cast(group.head, dtype), place, inputs, overwrites)
-    found = [Chain(head, tail, memory) if tail else head for head in heads]
+    found = [_then(head, tail, memory) for head in heads]
     if place.native and supports(inputs[0], place.graph.edge_index.size(1)):
         found += _native(group, place, inputs, tail)
         found += _sum_and_map(group, place, inputs[0], tail)
     return found
+
+
+def _then(head: Way, tail: list[Way], memory: Memory) -> Way:
+    return Chain(head, tail, memory) if tail else head
 
 
 def _following(op: Op, memory: Memory) -> Way:
@@ -154,8 +158,7 @@ def _sum_and_map(group: Group, place: Place, x: Tensor, tail: list[Way]) -> list
     op = rest[0]
     after, more = ending_of(op.bias, rest[1:])
     way = NativeSumMap(group.head.rule, place.graph, x.dtype, (ending, after), op, place.memory)
-    left = tail[taken + 1 + more :]
-    return [Chain(way, left, place.memory) if left else way]
+    return [_then(way, tail[taken + 1 + more :], place.memory)]
 
 
 def _heads(op: Op, place: Place, inputs: list[Tensor], overwrites: bool) -> list[Way]:
@@ -204,12 +207,10 @@ def _native(group: Group, place: Place, inputs: list[Tensor], tail: list[Way]) -
         found = [NativeAttention(op, graph, x.dtype, ending, memory)]
     elif isinstance(op, SoftmaxMean):
         matrix, taken = _counts(graph, x.dtype), 0
-        key = (Rows, Rule("sum"), matrix.dtype)
-        rows = graph.once(key, lambda: Rows(matrix, matrix.dtype))
+        rows = rows_of(graph, Rule("sum"), matrix.dtype)
         by_us = partial(product, rows, ending=Ending(), memory=memory)
         found = [SoftmaxProducts(op, graph, matrix, "native", by_us, memory)]
-    rest = tail[taken:]
-    return [Chain(way, rest, memory) for way in found] if rest else found
+    return [_then(way, tail[taken:], memory) for way in found]
 
 
 def _counts(graph: Graph, dtype: torch.dtype) -> Tensor:

@@ -122,8 +122,8 @@ def export(
     rounding = 0.0
     if form == "int8":
         ready = inputs.of(data)
-        gaps = [_relative(written(*given), exact(*given)) for given in _graphs(inputs)]
-        rounding = max(*gaps, _relative(small(*ready), model(*ready)))
+        gaps = [difference(written(*given), exact(*given)) for given in _graphs(inputs)]
+        rounding = max(*gaps, difference(small(*ready), model(*ready)))
         _within("the model with int8 weights", rounding, INT8_TOLERANCE)
     with atomic_write(path) as temporary:
         KINDS[chosen].write(traced(written, inputs), temporary)
@@ -136,12 +136,6 @@ def export(
 
 def _graphs(inputs: Inputs) -> list[tuple[Tensor, ...]]:
     return [inputs.random(*sizes, seed=seed) for seed, sizes in enumerate(SIZES)]
-
-
-def _relative(found: Tensor, expected: Tensor) -> float:
-    """Largest difference of two outputs, in units of the largest expected one."""
-    largest = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
-    return float((found - expected).abs().max() / largest)
 
 
 def _within(what: str, found: float, tolerance: float) -> None:

@@ -10,8 +10,10 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from fastglt.compile.edges import Graph
 from fastglt.compile.layout import Memory
 from fastglt.compile.native.build import load
+from fastglt.compile.program import Rule
 
 MAPPED = 64
 """Outputs of a linear map up to which it may be done together with the sum before it."""
@@ -102,6 +104,12 @@ class Rows:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a matrix of the kernels holds addresses, and cannot be pickled")
+
+
+def rows_of(graph: Graph, rule: Rule, dtype: torch.dtype) -> Rows:
+    """The adjacency matrix by which neighbours are summed, one for all layers."""
+    matrix = graph.adjacency(rule, working(dtype))
+    return graph.once((Rows, rule, working(dtype)), lambda: Rows(matrix, dtype))
 
 
 class Narrow:

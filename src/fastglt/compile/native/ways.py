@@ -17,6 +17,7 @@ from fastglt.compile.native.library import (
     attend,
     padded_heads,
     product,
+    rows_of,
     sparse_linear,
     working,
 )
@@ -87,9 +88,8 @@ class NativeSum(Way):
         self._memory = memory
         self.name = "native" if block is None else f"native, {block} channels at a time"
         self._block = block
-        matrix = graph.adjacency(rule, working(dtype))
-        self._rows = graph.once((Rows, rule, dtype), lambda: Rows(matrix, dtype))
-        self._matrix, self._ending = matrix, _in(ending, dtype)
+        self._rows, self._ending = rows_of(graph, rule, dtype), _in(ending, dtype)
+        self._matrix = graph.adjacency(rule, working(dtype))
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """``[num_nodes, channels]``."""
@@ -124,9 +124,8 @@ class NativeSumMap(Way):
         memory: Memory,
     ) -> None:
         first, second = (_in(ending, dtype) for ending in endings)
-        matrix = graph.adjacency(rule, working(dtype))
-        self._rows = graph.once((Rows, rule, dtype), lambda: Rows(matrix, dtype))
-        self._matrix, self._ending, self._memory = matrix, first, memory
+        self._rows, self._ending, self._memory = rows_of(graph, rule, dtype), first, memory
+        self._matrix = graph.adjacency(rule, working(dtype))
         self._map = Narrow(op.weight, second, dtype)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
