@@ -74,3 +74,7 @@ class CompileError(FastGLTError):
 
 class NonFiniteLossError(FastGLTError):
     """The loss became NaN or infinite; the message names epoch and settings."""
+
+
+class RankError(FastGLTError):
+    """The processes that share a search are out of step, or one of them is gone."""

@@ -299,6 +299,28 @@ class Settings(DenoiseConfig):
         lt=1,
         description="share of the training nodes that masks are chosen on with inductive",
     )
+    sampler: Literal["none", "neighbor", "cluster", "given"] = Field(
+        default="none",
+        description="train in mini-batches: on the neighbourhoods of random nodes or pairs "
+        "(neighbor), on random clusters of the graph (cluster, needs pymetis), or on what a loader "
+        "yields (given, Python only); evaluation stays exact",
+    )
+    fanout: tuple[int, ...] = Field(
+        default=(15, 10),
+        description="sampler neighbor: incoming edges that a node draws, by hop from the seeds, "
+        "one number for each conv of the model; -1 takes all",
+    )
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="sampler neighbor: nodes or positive pairs in a training step; default: 1024",
+    )
+    num_clusters: int = Field(
+        default=100, ge=1, description="sampler cluster: clusters that the graph is cut into"
+    )
+    batch_clusters: int = Field(
+        default=10, ge=1, description="sampler cluster: clusters in a training step"
+    )
     sparse_inputs: bool = Field(
         default=True,
         description="compute with features and graph as sparse matrices where proven equal",
@@ -322,6 +344,39 @@ class Settings(DenoiseConfig):
     def dropout_factor_at(self, density: float) -> float:
         """What its probabilities of dropout are multiplied by."""
         return math.pow(density, self.dropout_power)
+
+    @field_validator("fanout", mode="before")
+    @classmethod
+    def _split_fanout(cls, value: object) -> object:
+        """One string holds numbers separated by commas."""
+        return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("fanout")
+    @classmethod
+    def _check_fanout(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or any(number < -1 for number in value):
+            raise ValueError(
+                "fanout must be numbers of at least 0, or -1 for all, one for each hop, such as "
+                f"15,10 (got {','.join(map(str, value))!r})"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check_sampler(self) -> Settings:
+        if self.batch_size is not None and self.sampler != "neighbor":
+            raise ValueError(
+                f"batch_size={self.batch_size} needs sampler='neighbor' (got {self.sampler!r}); "
+                "link prediction without one takes it as an option of its task"
+            )
+        if self.sampler == "none":
+            return self
+        for name, wanted in (("teacher_features", 0.0), ("recalibrate", False)):
+            if getattr(self, name) != wanted:
+                raise ValueError(
+                    f"{name} must be {wanted} with a sampler, since it compares whole graphs (got "
+                    f"{getattr(self, name)})"
+                )
+        return self
 
     @field_validator("edge_score")
     @classmethod
@@ -370,6 +425,11 @@ NEUTRAL: dict[str, Any] = {
     "teacher_decay": 0.0,
     "teacher_features": 0.0,
     "teacher_schedule": "constant",
+    "sampler": "none",
+    "fanout": (15, 10),
+    "batch_size": None,
+    "num_clusters": 100,
+    "batch_clusters": 10,
 }
 """Values of settings that were not always there, each of which leaves a run as it was before."""
 

@@ -18,6 +18,7 @@ from fastglt.study.frontier import Axis
 from fastglt.ticket import Ticket
 from fastglt.ticket.compiled import uncompiled, uncompiled_names
 from fastglt.training.callback import Callback
+from fastglt.training.parts import LoaderFactory
 from fastglt.training.task import Task
 from fastglt.training.tasks import make_task
 
@@ -43,6 +44,7 @@ def find(
     target_latency_ms: float | None = None,
     axis: Axis = "joint",
     resolution: float = 1.0,
+    loader: LoaderFactory | None = None,
     **settings: Any,
 ) -> Ticket:
     """Find a graph lottery ticket: a subset of edges and weights, and evidence of its worth.
@@ -103,6 +105,11 @@ def find(
             edges with 20 % of the remaining weights), ``"edges"`` or ``"weights"`` that side only,
             the other being as sparse as is given.
         resolution: How closely they look, in such steps.
+        loader: Trains in mini-batches that a loader of your own yields: ``loader(data)`` is called
+            with a graph, which may be a pruned one, and returns a PyG loader or any other sized
+            iterable of batches for one pass over it. A batch has ``edge_index``; ``n_id``, the
+            places of its nodes in the graph; ``e_id``, those of its edges, where these are scored
+            by gradients; and ``batch_size`` if only its first nodes are predicted.
         settings: Any other field of :class:`fastglt.Settings`.
 
     Raises:
@@ -117,6 +124,8 @@ def find(
     own_teacher = teacher if isinstance(teacher, nn.Module | Tensor) else None
     if teacher is not None:
         settings["teacher"] = teacher if own_teacher is None else GIVEN
+    if loader is not None:
+        settings["sampler"] = GIVEN
     resolved = resolve_settings(
         {
             "edge_sparsity": edge_sparsity,
@@ -141,6 +150,7 @@ def find(
         callback=callback or Callback(),
         narrow=narrow,
         teacher=own_teacher,
+        loader=loader,
     )
     goal = Goal.of(
         {

@@ -25,6 +25,7 @@ from fastglt.api.metrics import (
     input_notes,
     search_metrics,
 )
+from fastglt.api.sampled import in_parts
 from fastglt.api.views import Views, inductive, transductive
 from fastglt.data.forms import to_edge_index
 from fastglt.gating import (
@@ -46,12 +47,15 @@ from fastglt.training.features import Features
 from fastglt.training.inputs import probed, with_sparse_inputs
 from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import Fit, FitConfig, clone_state, fit, initial_state, predict
+from fastglt.training.minibatch import MiniBatch
+from fastglt.training.parts import LoaderFactory
 from fastglt.training.probe import (
     check_follows_edges,
     check_training_output,
     check_uses_edge_weight,
     forward_errors,
 )
+from fastglt.training.ranks import Ranks
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY, Task
 from fastglt.training.teacher import (
@@ -131,6 +135,7 @@ class Finder:
         teacher: Who guides under ``settings.teacher == "given"``: a trained model, or what
             :meth:`fastglt.Task.encode` would give of one for the whole graph.
         reads_test: Whether the test split is read, once, at the end.
+        loader: Makes the batches under ``settings.sampler == "given"``.
 
     Attributes:
         predictions: Of the dense model on the whole graph and of the ticket on the kept one, after
@@ -149,6 +154,7 @@ class Finder:
         *,
         teacher: nn.Module | Tensor | None = None,
         reads_test: bool = True,
+        loader: LoaderFactory | None = None,
     ) -> None:
         self.start = time.perf_counter()
         self.task, self.settings, self.callback = task, settings, callback
@@ -164,6 +170,8 @@ class Finder:
         check_model_fits(model, self.plain, task, settings)
         whole = task.prepare(self.plain)
         self.model = self._own_copy(model, whole)
+        self.whole_task = task
+        self.task = task = in_parts(task, self.model, data, settings, loader)
         # Never trained itself: some convs (SuperGATConv) keep tensors of a training step, after
         # which they cannot be copied.
         self.untrained = copy.deepcopy(self.model)
@@ -379,7 +387,8 @@ class Finder:
         """The loss of ``"search"`` or ``"retrain"``."""
         if teacher is None or self.settings.teacher_phases not in ("both", phase):
             return Objective(self.task)
-        return Objective(self.task, teacher, self._features(teacher))
+        task = self.task.guided() if isinstance(self.task, MiniBatch) else self.task
+        return Objective(task, teacher, self._features(teacher))
 
     def _labelled(self, objective: Objective) -> float:
         """Share of what is trained on that has a label, where a teacher speaks of the rest."""
@@ -417,7 +426,9 @@ class Finder:
             self._labelled(objective),
         )
         with objective.watching(self.model):
-            return get_method(self.settings.method).search(context)
+            result = get_method(self.settings.method).search(context)
+        Ranks.current().agree({"the edge mask": result.edge_mask.keep, **result.weight_mask})
+        return result
 
     def _channels(self) -> list[ChannelGroup]:
         """The model's hidden channels, by calls on a few nodes that the search sees."""
@@ -507,7 +518,9 @@ class Finder:
         self.predictions = dense.out, out
         return (
             accuracy_metrics(task, data, dense, retrained, out, self.reads_test)
-            | cost_metrics(self.untrained, self.pruned, task, data, pruned.kept, result.weight_mask)
+            | cost_metrics(
+                self.untrained, self.pruned, self.whole_task, data, pruned.kept, result.weight_mask
+            )
             | {"sparse_inputs": self._sparse_keys(), "notes": self.notes}
             | search_metrics(result)
         )

@@ -92,8 +92,8 @@ class LinkOptions(_Options):
     batch_size: int | None = Field(
         default=None,
         ge=1,
-        description="link prediction: training positives in a step; default: a tenth of them, at "
-        "most 65536",
+        description="nodes or positive pairs in a training step; default: 1024 with sampler "
+        "neighbor, in link prediction without one a tenth of the pairs, at most 65536",
     )
     keep_positives: bool = Field(
         default=False,

@@ -44,7 +44,7 @@ def parameters(
     ]
     for spec in specs:
         for name, field in option_fields(spec):
-            if name in leave_out:
+            if name in leave_out or name in {entry.name for entry in entries}:
                 continue
             kind_or_none: Any = _plain_type(field) | None
             annotation: Any = Annotated[kind_or_none, _option(name, field)]
@@ -64,7 +64,7 @@ def _option(name: str, field: FieldInfo) -> Any:
 def _plain_type(field: FieldInfo) -> Any:
     """The type that typer parses: choices are checked with everything else, by the model."""
     kind = _without_none(field.annotation)
-    if get_origin(kind) is Literal or kind == tuple[str, ...]:
+    if get_origin(kind) is Literal or kind in (tuple[str, ...], tuple[int, ...]):
         return str
     if kind not in (str, int, float, bool, Path):
         raise TypeError(f"no command-line option can be made for a setting of type {kind}")
@@ -86,6 +86,8 @@ def _metavar(name: str, field: FieldInfo) -> str | None:
         return "|".join(str(choice) for choice in get_args(kind))
     if kind == tuple[str, ...]:
         return "PATTERNS"
+    if kind == tuple[int, ...]:
+        return "NUMBERS"
     return {Path: "PATH", str: "NAME", int: "INTEGER", float: "NUMBER"}.get(kind)
 
 
@@ -110,4 +112,6 @@ def _help(name: str, field: FieldInfo) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

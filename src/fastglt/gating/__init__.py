@@ -13,6 +13,8 @@ from fastglt.gating.adjacency import spmm as spmm
 from fastglt.gating.channels import channel_groups as channel_groups
 from fastglt.gating.checks import check_model as check_model
 from fastglt.gating.checks import initialize_lazy as initialize_lazy
+from fastglt.gating.chunks import chunked_messages as chunked_messages
+from fastglt.gating.chunks import lean_inference as lean_inference
 from fastglt.gating.csr import csr_messages as csr_messages
 from fastglt.gating.csr import has_csr_messages as has_csr_messages
 from fastglt.gating.csr import has_message_hooks as has_message_hooks

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 
 from fastglt import scores
 from fastglt.errors import InputError
@@ -59,10 +60,12 @@ def edge_scores(names: str, graph: Graph) -> Tensor:
 
 def scoring_loss(context: SearchContext, gate: Tensor) -> Tensor:
     """The loss in eval mode on every edge of the graph, with ``[num_edges]`` gates."""
-    data = context.objective.task.scored(context.data, context.generator)
-    context.model.eval()
-    out = context.objective.task.forward(context.model, data, gate)
-    return context.objective(out, data)
+    task, model = context.objective.task, context.model.eval()
+
+    def loss(data: Data, gate: Tensor) -> Tensor:
+        return context.objective(task.forward(model, data, gate), data)
+
+    return task.on_scored(context.data, context.generator, gate, loss)
 
 
 @torch.no_grad()
@@ -140,13 +143,19 @@ EDGE_SCORES: dict[str, Callable[[Graph], Tensor]] = {
 
 
 def _distance(
-    context: SearchContext, model: nn.Module, reference: Objective, gate: Tensor
+    context: SearchContext,
+    model: nn.Module,
+    reference: Objective,
+    gate: Tensor,
+    portion: tuple[int, int] = (0, 1),
 ) -> Tensor:
     """How far predictions with ``[num_edges]`` gates are from the reference's without, a scalar."""
-    task = context.objective.task
-    data = task.scored(context.data, context.generator)
-    model.eval()
-    return reference.divergence(task.forward(model, data, gate), data)
+    task, model = context.objective.task, model.eval()
+
+    def loss(data: Data, gate: Tensor) -> Tensor:
+        return reference.divergence(task.forward(model, data, gate), data)
+
+    return task.on_scored(context.data, context.generator, gate, loss, portion, everyone=True)
 
 
 def _worth_on_random_graphs(context: SearchContext, reference: Objective) -> Tensor:
@@ -161,10 +170,10 @@ def _worth_on_random_graphs(context: SearchContext, reference: Objective) -> Ten
     teacher = None if context.settings.teacher == GIVEN else reference.teacher
     model = context.model if teacher is None or teacher.model is None else teacher.model
     total = torch.zeros(groups.num_groups, device=groups.index.device)
-    for _ in range(DRAWS):
+    for draw in range(DRAWS):
         noise = torch.rand(groups.num_groups, generator=context.generator)
         gate = unit_gates(groups, (noise >= sparsity).to(total.device))
         with torch.enable_grad():
-            loss = _distance(context, model, reference, gate)
+            loss = _distance(context, model, reference, gate, (draw, DRAWS))
         total -= gate_gradient(loss, gate, groups)
     return total

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from fastglt.masks import EdgeGroups
-from fastglt.training.inputs import EDGE_PLACE
+from fastglt.training.inputs import at_places
 
 
 def edge_factors(groups: EdgeGroups, gate: Tensor | None, data: Data) -> Tensor | None:
@@ -20,4 +20,4 @@ def edge_factors(groups: EdgeGroups, gate: Tensor | None, data: Data) -> Tensor 
     """
     if gate is None:
         return None
-    return groups.to_edges(gate, 1.0)[data[EDGE_PLACE]]
+    return at_places(groups.to_edges(gate, 1.0), data)

@@ -46,6 +46,11 @@ class WDGLT(UGS):
             raise InputError(
                 f"method 'wd-glt' tells nodes apart by their one class (got task {task.name!r})"
             )
+        if context.settings.sampler != "none":
+            raise InputError(
+                "method 'wd-glt' compares all nodes in every step, so sampler must be 'none' (got "
+                f"{context.settings.sampler!r})"
+            )
         weight, generator = context.settings.wasserstein_weight, context.generator
 
         def loss(out: Tensor) -> Tensor:

@@ -28,12 +28,10 @@ from fastglt.training.focus import moved, proven_reach, rows_of_nodes
 from fastglt.training.known_graph import KnownGraph, kept_view
 from fastglt.training.seeding import seeded
 from fastglt.training.served import is_served
-from fastglt.training.task import ADJACENCY, Task
+from fastglt.training.task import ADJACENCY, EDGE_PLACE, Task
 
 MAX_DENSITY = 0.05
 """Features with a larger share of non-zeros are left dense: a dense product is as fast."""
-EDGE_PLACE = "edge_place"
-"""Where :func:`with_edge_places` puts the place of each edge in the graph it was called on."""
 PROBED_NODES, PROBED_EDGES = 4096, 50_000
 """Numbers of nodes and edges of a probe, at most: on a large graph each pass costs as much as an
 epoch, and forms differ by what a conv does with an edge or a node, not by how many there are."""
@@ -184,6 +182,19 @@ def with_edge_places(data: Data) -> Data:
     result = copy.copy(data)
     result[EDGE_PLACE] = torch.arange(data.num_edges, device=data.edge_index.device)
     return result
+
+
+def at_places(values: Tensor, data: Data) -> Tensor:
+    """``[num_edges]`` values of a view's edges, 1 for those that it has in addition.
+
+    Args:
+        values: One for each edge of the graph that :func:`with_edge_places` was called on.
+        data: A view of it.
+    """
+    place: Tensor = data[EDGE_PLACE]
+    if "n_id" not in data:
+        return values[place]
+    return torch.where(place >= 0, values[place.clamp_min(0)], 1.0)
 
 
 def probed(model: nn.Module, data: Data, task: Task, num_nodes: int | None = None) -> Data:

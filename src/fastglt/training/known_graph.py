@@ -94,6 +94,11 @@ class KnownGraph:
         plain_x = self.plain_x if field is None else None
         return KnownGraph(data, self.is_token, self.reach, plain_x, self.weighted, field)
 
+    def of_part(self, part: Data) -> KnownGraph:
+        """The same for a part of the graph, whose ``n_id`` are the places of its nodes."""
+        plain_x = None if self.plain_x is None else take_rows(self.plain_x, part.n_id)
+        return KnownGraph(part, self.is_token, None, plain_x, self.weighted)
+
     def x_on_edges(self, x: Tensor | None) -> Tensor | None:
         """``x`` in the form that the model takes together with ``edge_index``."""
         return self.plain_x if x is self.x and self.plain_x is not None else x

@@ -17,7 +17,8 @@ from fastglt.training.callback import Callback
 from fastglt.training.channels import LiveChannels
 from fastglt.training.dropout import fast_dropout, scaled_dropout
 from fastglt.training.focus import focused
-from fastglt.training.inputs import EDGE_PLACE, with_edge_places
+from fastglt.training.inputs import at_places, with_edge_places
+from fastglt.training.ranks import Ranks
 from fastglt.training.seeding import seeded
 from fastglt.training.task import Task
 from fastglt.training.teacher import Objective
@@ -104,7 +105,7 @@ class _Trained:
         return predict(self.task, self.model, data, self._gate(data))
 
     def _gate(self, data: Data) -> Tensor | None:
-        return None if self.edge_weight is None else self.edge_weight[data[EDGE_PLACE]]
+        return None if self.edge_weight is None else at_places(self.edge_weight, data)
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -151,12 +152,20 @@ def initial_state(model: nn.Module, init: Mapping[str, Tensor] | None) -> dict[s
 def make_optimizer(
     model: nn.Module, lr: float, weight_decay: float, gates: tuple[nn.Parameter, ...] = ()
 ) -> torch.optim.Optimizer:
-    """Adam over the model's parameters, and over edge gates without weight decay."""
+    """Adam over the model's parameters, and over edge gates without weight decay.
+
+    Where several ranks train together, its steps take the mean of their gradients.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [{"params": parameters, "weight_decay": weight_decay}]
     if gates:
         groups.append({"params": list(gates), "weight_decay": 0.0})
-    return torch.optim.Adam(groups, lr=lr, fused=True)
+    optimizer = torch.optim.Adam(groups, lr=lr, fused=True)
+    ranks = Ranks.current()
+    if ranks.size > 1:
+        trained = [*parameters, *gates]
+        optimizer.register_step_pre_hook(lambda *_: ranks.average_gradients(trained))
+    return optimizer
 
 
 def train_step(optimizer: torch.optim.Optimizer, loss: Tensor, where: str) -> None:

@@ -32,6 +32,9 @@ from fastglt.gating import (
 
 ADJACENCY = "csr_adj_t"
 """Where :mod:`fastglt.training.inputs` puts what is kept of a graph between forward passes."""
+EDGE_PLACE = "edge_place"
+"""Where :func:`fastglt.training.inputs.with_edge_places` puts the place of each edge in the graph
+it was called on; -1 for one that a part of the graph has in addition."""
 Split = Literal["train", "val", "test"]
 LARGE = 1_000
 """Above so many edges it pays to sort them for the sake of gated sparse products."""
@@ -178,6 +181,30 @@ class Task(ABC):
     def scored(self, data: Data, generator: torch.Generator) -> Data:
         """What edges are scored on by gradients: like :meth:`batch`, but with every edge."""
         return data
+
+    def on_scored(
+        self,
+        data: Data,
+        generator: torch.Generator,
+        gate: Tensor,
+        loss: Callable[[Data, Tensor], Tensor],
+        portion: tuple[int, int] = (0, 1),
+        everyone: bool = False,
+    ) -> Tensor:
+        """A loss on :meth:`scored`, for the sake of its gradient by the edges.
+
+        Args:
+            data: The graph.
+            generator: Seeded source of randomness.
+            gate: ``[num_edges]`` gates that require gradients.
+            loss: Called with what is scored and the gates of its edges; returns a scalar.
+            portion: ``(i, n)``: the ``i``-th of ``n`` calls, which may share out the graph.
+            everyone: Whether the loss is about all nodes rather than those that are trained on.
+
+        Returns:
+            A scalar with that gradient; in a subclass its value may be another.
+        """
+        return loss(self.scored(data, generator), gate)
 
     def gates_edge_weight(self, model: nn.Module) -> bool:
         """Whether a factor on ``edge_weight`` reaches every conv of the model."""

@@ -26,6 +26,7 @@ SMALLEST_NUM_BATCHES = 10
 # What batches add to a graph, and what prepare() does: the sorted keys of the positives, the place
 # of each positive among them, and that of each edge (-1 where it is none), which travels with it.
 _INDEX, _LABEL = "batch_edge_label_index", "batch_edge_label"
+_CHOSEN = "batch_edge_label_chosen"
 _KEYS, _PLACE = "train_edge_label_keys", "train_edge_label_place"
 _EDGE_PLACE = "edge_train_place"
 
@@ -112,17 +113,43 @@ class LinkPrediction(NamedTask):
 
     def batch(self, data: Data, generator: torch.Generator) -> Data:
         """Random positives and negatives, on the graph without those positives."""
-        chosen = self._draw(data, generator)
-        if not self.keep_positives:
-            # One entry more, which stays False: place -1 is the last one.
-            taken = torch.zeros(_num_positives(data) + 1, dtype=torch.bool, device=chosen.device)
-            taken[data[_PLACE][chosen]] = True
-            data = kept_view(data, ~taken[data[_EDGE_PLACE]])
-        return _asked_about(data, chosen, generator)
+        asked = self.asked(data, generator)
+        return asked if self.keep_positives else kept_view(asked, ~self.answers(asked))
 
     def scored(self, data: Data, generator: torch.Generator) -> Data:
         """A batch with all messages, so that every edge has a gradient."""
-        return _asked_about(data, self._draw(data, generator), generator)
+        return self.asked(data, generator)
+
+    def asked(
+        self, data: Data, generator: torch.Generator, rank: int = 0, size: int = 1
+    ) -> Data:
+        """``data`` with a batch of pairs, or with every ``size``-th of them from ``rank`` on."""
+        chosen = self._draw(data, generator)
+        return _asked_about(data, chosen, generator, slice(rank, None, size))
+
+    def answers(self, asked: Data, edges: Tensor | None = None) -> Tensor:
+        """``[num_edges]`` bool, the edges that are positives of the batch.
+
+        Args:
+            asked: What :meth:`asked` returned.
+            edges: ``[k]`` places of the edges that are looked at; ``None`` for all.
+        """
+        place, chosen = asked[_EDGE_PLACE], asked[_CHOSEN]
+        place = place if edges is None else place[edges]
+        # One entry more, which stays False: place -1 is the last one.
+        taken = torch.zeros(_num_positives(asked) + 1, dtype=torch.bool, device=place.device)
+        taken[asked[_PLACE][chosen]] = True
+        return taken[place]
+
+    def pairs(self, asked: Data) -> Tensor:
+        """``[2, n]``, the batch's pairs of nodes."""
+        index: Tensor = asked[_INDEX]
+        return index
+
+    def with_pairs(self, asked: Data, pairs: Tensor) -> Data:
+        """``asked`` with other numbers for the nodes of its pairs, in place."""
+        asked[_INDEX] = pairs
+        return asked
 
     def readout(self, model: nn.Module, encoded: Tensor, data: Data) -> Tensor:
         """Logits of the batch's pairs, or of all validation and test pairs one after the other."""
@@ -160,16 +187,20 @@ class LinkPrediction(NamedTask):
         return order[: self._batch_size(data)].to(data.edge_index.device)
 
 
-def _asked_about(data: Data, chosen: Tensor, generator: torch.Generator) -> Data:
+def _asked_about(
+    data: Data, chosen: Tensor, generator: torch.Generator, share: slice
+) -> Data:
     if _KEYS not in data:
         raise InputError("LinkPrediction.batch needs the graph that its prepare() returned")
     result = copy.copy(data)
     positive = data.train_pos_edge_label_index[:, chosen]
     drawn = NonEdges(data[_KEYS], int(data.num_nodes)).draw(len(chosen), generator)
-    result[_INDEX] = torch.cat([positive, drawn.to(positive.device)], dim=1)
-    result[_LABEL] = torch.cat([torch.ones(len(chosen)), torch.zeros(len(chosen))]).to(
-        positive.device
-    )
+    positive, drawn = positive[:, share], drawn[:, share].to(positive.device)
+    result[_INDEX] = torch.cat([positive, drawn], dim=1)
+    result[_LABEL] = torch.cat(
+        [positive.new_ones(positive.size(1)), drawn.new_zeros(drawn.size(1))]
+    ).float()
+    result[_CHOSEN] = chosen
     return result
 
 

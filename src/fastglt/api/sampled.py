@@ -1,0 +1,69 @@
+"""Whether and how a run trains in mini-batches."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+from torch_geometric.data import Batch, Data
+
+from fastglt.errors import InputError
+from fastglt.settings import Settings
+from fastglt.training.minibatch import MiniBatch
+from fastglt.training.parts import LoaderFactory, Sampling
+from fastglt.training.ranks import Ranks
+from fastglt.training.task import Task
+from fastglt.training.tasks import LinkPrediction
+
+DEFAULT_BATCH_SIZE = 1024
+"""Nodes in a step (PyG's examples)."""
+
+
+def in_parts(
+    task: Task, model: nn.Module, data: Data, settings: Settings, loader: LoaderFactory | None
+) -> Task:
+    """The task on parts of the graph, if the settings ask for that.
+
+    Args:
+        task: What is predicted.
+        model: The model.
+        data: The graph.
+        settings: All settings.
+        loader: Makes the user's own batches.
+
+    Raises:
+        InputError: If the task cannot be trained on parts, or several processes share a search
+            that is not made of parts.
+    """
+    if settings.sampler == "none":
+        if Ranks.current().size > 1:
+            raise InputError(
+                "several processes share a search by its mini-batches: choose one, such as "
+                "--sampler neighbor"
+            )
+        return task
+    if settings.sampler == "given" and loader is None:
+        raise InputError("sampler must be left out, or loader= given (got sampler='given')")
+    if isinstance(data, Batch):
+        raise InputError(
+            f"sampler must be 'none' for a batch of graphs (got {settings.sampler!r}): its steps "
+            "take some of the graphs anyway"
+        )
+    batch_size = settings.batch_size or DEFAULT_BATCH_SIZE
+    if isinstance(task, LinkPrediction):
+        if settings.sampler != "neighbor":
+            raise InputError(
+                "sampler must be 'neighbor' for link prediction, whose batches are pairs (got "
+                f"{settings.sampler!r})"
+            )
+        task = copy.copy(task)
+        task.batch_size = settings.batch_size or task.batch_size or DEFAULT_BATCH_SIZE
+    sampling = Sampling(
+        settings.sampler,
+        settings.fanout,
+        batch_size,
+        settings.num_clusters,
+        settings.batch_clusters,
+        loader,
+    )
+    return MiniBatch(task, sampling, task.gates_edge_weight(model), settings.seed)

@@ -1,0 +1,312 @@
+"""Parts of a graph that a training step sees: sampled neighbourhoods, clusters, a user's own.
+
+To add a way to cut a graph, write a class with :class:`PartSource`'s methods and enter it in
+:data:`SOURCES`, and its name in :data:`fastglt.settings.SAMPLERS`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.loader import NeighborLoader, NodeLoader
+from torch_geometric.typing import WITH_PYG_LIB
+
+from fastglt.errors import InputError
+from fastglt._extras import require
+from fastglt.masks import counting_sort
+from fastglt.training.focus import rows_of_nodes
+from fastglt.training.sampling import NeighborSampler
+from fastglt.training.seeding import seeded
+from fastglt.training.task import ADJACENCY
+
+LoaderFactory = Callable[[Data], Iterable[Data]]
+"""``loader(data)`` gives the batches of one pass over a graph, which may be a pruned one: what
+PyG's ``NeighborLoader``, ``ClusterLoader`` and ``NodeLoader`` yield."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a graph is cut into parts.
+
+    Attributes:
+        kind: A name in :data:`SOURCES`.
+        fanout: Incoming edges that a node draws, by hop from the seeds; -1 takes all.
+        batch_size: Seeds in a step.
+        num_clusters: Clusters that the graph is cut into.
+        batch_clusters: Clusters in a step.
+        loader: The user's own.
+    """
+
+    kind: str
+    fanout: tuple[int, ...] = (15, 10)
+    batch_size: int = 1024
+    num_clusters: int = 100
+    batch_clusters: int = 10
+    loader: LoaderFactory | None = None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which nodes and edges a part has.
+
+    Attributes:
+        nodes: ``[n]`` int64, places in the graph; seeds come first.
+        edges: ``[m]`` int64, places in the graph's ``edge_index``; ``None`` if they are not known.
+        edge_index: ``[2, m]``, with places in ``nodes``.
+        num_seeds: Nodes whose predictions are exact or estimated without bias.
+        inverse_share: ``[m]`` one over the probability that an edge is in a part that has its
+            target's messages.
+    """
+
+    nodes: Tensor
+    edges: Tensor | None
+    edge_index: Tensor
+    num_seeds: int
+    inverse_share: Tensor
+
+
+class PartSource(Protocol):
+    """Cuts one graph, whose edges do not change, into parts."""
+
+    def num_parts(self, num_seeds: int) -> int:
+        """Parts that a pass over so many seeds takes."""
+
+    def order(self, strata: Sequence[Tensor], seed: int) -> list[Tensor]:
+        """The seeds of each part of a pass: nodes, or whatever :meth:`cut` takes.
+
+        Args:
+            strata: Disjoint sets of seeds, of each of which every part gets its share.
+            seed: Of the order.
+        """
+
+    def cut(self, seeds: Tensor, seed: int) -> Cut:
+        """One part."""
+
+
+class NeighborParts:
+    """Neighbourhoods of random seeds: PyG's ``NeighborLoader`` where ``pyg-lib`` is installed,
+    else :class:`~fastglt.training.sampling.NeighborSampler` under its ``NodeLoader``."""
+
+    def __init__(self, data: Data, sampling: Sampling) -> None:
+        self._batch_size = sampling.batch_size
+        graph = Data(edge_index=data.edge_index, num_nodes=data.num_nodes)
+        self._generator = torch.Generator()
+        fanout = list(sampling.fanout)
+        self._loader: NodeLoader
+        if WITH_PYG_LIB:
+            self._loader = NeighborLoader(graph, fanout, batch_size=sampling.batch_size)
+        else:
+            sampler = NeighborSampler(graph, fanout, seed=self._generator)
+            self._loader = NodeLoader(graph, sampler, batch_size=sampling.batch_size)
+        self._degree = in_degree(data)
+
+    def num_parts(self, num_seeds: int) -> int:
+        """Parts of ``batch_size`` seeds."""
+        return max(1, -(-num_seeds // self._batch_size))
+
+    def order(self, strata: Sequence[Tensor], seed: int) -> list[Tensor]:
+        """Random seeds; with as many as there are, in ascending order."""
+        count = self.num_parts(sum(len(stratum) for stratum in strata))
+        return dealt(strata, count, seed)
+
+    def cut(self, seeds: Tensor, seed: int) -> Cut:
+        """The neighbourhood of some nodes."""
+        self._generator.manual_seed(seed)
+        with seeded(seed):  # which pyg-lib draws from
+            batch = self._loader(seeds)
+        return _cut_of(batch, self._degree)
+
+
+class ClusterParts:
+    """Random clusters of a graph partition with all edges among them (Cluster-GCN, KDD 2019, arXiv
+    1905.07953); the partition is METIS's, by ``pymetis``."""
+
+    def __init__(self, data: Data, sampling: Sampling) -> None:
+        pymetis = require("pymetis", "metis")
+        num_nodes = int(data.num_nodes)
+        count = min(sampling.num_clusters, num_nodes)
+        source, target = data.edge_index.cpu()
+        ends = torch.cat([source, target]), torch.cat([target, source])
+        starts, _, columns = counting_sort(ends[0], num_nodes, ends[1])
+        if count > 1:
+            adjacency = pymetis.CSRAdjacency(starts.numpy(), columns.numpy())
+            _, membership = pymetis.part_graph(count, adjacency)
+            self._cluster = torch.tensor(membership)
+        else:
+            self._cluster = torch.zeros(num_nodes, dtype=torch.int64)
+        self._count, self._together = count, min(sampling.batch_clusters, count)
+        self._edge_index = data.edge_index.cpu()
+        self._inside = torch.zeros(count, dtype=torch.bool)
+        self._place = torch.full((num_nodes,), -1)
+        # The chance that another cluster is in the same part as the target's.
+        others = (self._together - 1) / (count - 1) if count > 1 else 1.0
+        self._inverse = 1 / others if others > 0 else 1.0
+        in_cluster, self._nodes, _ = counting_sort(
+            self._cluster, count, torch.arange(num_nodes)
+        )
+        self._first = in_cluster.long()
+
+    def num_parts(self, num_seeds: int) -> int:
+        """Parts of ``batch_clusters`` clusters."""
+        return -(-self._count // self._together)
+
+    def order(self, strata: Sequence[Tensor], seed: int) -> list[Tensor]:
+        """Random clusters, each once."""
+        return dealt([torch.arange(self._count)], self.num_parts(0), seed)
+
+    def cut(self, seeds: Tensor, seed: int) -> Cut:
+        """The subgraph of some clusters."""
+        parts = [self._nodes[self._first[c] : self._first[c + 1]] for c in seeds.tolist()]
+        nodes = torch.cat(parts).long()
+        self._place[nodes] = torch.arange(len(nodes))
+        source, target = self._edge_index
+        edges = ((self._place[source] >= 0) & (self._place[target] >= 0)).nonzero().view(-1)
+        chosen = self._edge_index[:, edges]
+        edge_index = self._place[chosen]
+        self._place[nodes] = -1
+        crosses = self._cluster[chosen[0]] != self._cluster[chosen[1]]
+        inverse = torch.where(crosses, self._inverse, 1.0)
+        return Cut(nodes, edges, edge_index, len(nodes), inverse)
+
+
+class GivenParts:
+    """What a loader of the user's yields."""
+
+    def __init__(self, data: Data, sampling: Sampling) -> None:
+        if sampling.loader is None:
+            raise InputError("sampler='given' needs loader=, a function of the graph")
+        plain = copy.copy(data)
+        if ADJACENCY in plain:
+            del plain[ADJACENCY]
+        self._loader = sampling.loader(plain)
+        try:
+            self._count = len(self._loader)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise InputError(
+                "loader must return something with a length, such as a PyG loader or a list of "
+                f"batches (got {type(self._loader).__name__})"
+            ) from error
+        if self._count == 0:
+            raise InputError("loader must return at least one batch (got none)")
+        self._batches = iter(())
+        self._degree = in_degree(data)
+        self._num_nodes = int(data.num_nodes)
+
+    def num_parts(self, num_seeds: int) -> int:
+        """The loader's batches."""
+        return self._count
+
+    def order(self, strata: Sequence[Tensor], seed: int) -> list[Tensor]:
+        """Numbers of the batches, which come in the loader's order."""
+        with seeded(seed):
+            self._batches = iter(self._loader)
+        return list(torch.arange(self._count))
+
+    def cut(self, seeds: Tensor, seed: int) -> Cut:
+        """The next batch."""
+        with seeded(seed):
+            batch = next(self._batches, None)
+            if batch is None:  # the order was another source's
+                self._batches = iter(self._loader)
+                batch = next(self._batches)
+        missing = [name for name in ("n_id", "edge_index") if batch.get(name) is None]
+        if missing:
+            raise InputError(
+                f"batches of loader must have {missing[0]}: n_id says which nodes of the graph are "
+                "in a batch, e_id which edges, and batch_size how many of the first are predicted"
+            )
+        nodes = batch.n_id
+        if len(nodes) == 0 or int(nodes.min()) < 0 or int(nodes.max()) >= self._num_nodes:
+            raise InputError(
+                f"n_id of a batch must hold nodes in [0, {self._num_nodes}) (got "
+                f"{'none' if len(nodes) == 0 else f'{int(nodes.min())} to {int(nodes.max())}'})"
+            )
+        return _cut_of(batch, self._degree)
+
+
+SOURCES: dict[str, Callable[[Data, Sampling], PartSource]] = {
+    "neighbor": NeighborParts,
+    "cluster": ClusterParts,
+    "given": GivenParts,
+}
+"""Every way to cut a graph by the name that people type."""
+
+
+def in_degree(data: Data) -> Tensor:
+    """``[num_nodes]`` int64, edges into each node."""
+    return torch.bincount(data.edge_index[1], minlength=int(data.num_nodes))
+
+
+def dealt(strata: Sequence[Tensor], count: int, seed: int) -> list[Tensor]:
+    """Disjoint sets, each shuffled and dealt evenly to ``count`` parts, ascending in each part.
+
+    Args:
+        strata: ``[n]`` int64 each.
+        count: Parts.
+        seed: Of the order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parts: list[list[Tensor]] = [[] for _ in range(count)]
+    for turn, stratum in enumerate(strata):
+        shuffled = stratum[torch.randperm(len(stratum), generator=generator)]
+        dealt_out = shuffled.tensor_split(count)
+        # Larger shares come first: in every other set they go to the last parts.
+        for part, some in zip(parts, dealt_out[:: -1 if turn % 2 else 1], strict=True):
+            part.append(some)
+    return [torch.cat(part).sort().values for part in parts]
+
+
+def cut_out(data: Data, cut: Cut) -> Data:
+    """The part of a graph that a cut describes, with everything that nodes and edges have.
+
+    Args:
+        data: The graph; it is not changed.
+        cut: Its nodes and edges.
+
+    Returns:
+        Seeds first, with PyG's ``n_id``, ``e_id`` and ``batch_size``, and ``inverse_share``.
+    """
+    part = copy.copy(data)
+    for name in data.node_attrs():
+        if isinstance(data[name], Tensor):
+            part[name] = rows_of_nodes(data, name, cut.nodes)
+    for name in data.edge_attrs():
+        if name == "edge_index" or "edge_label" in name:
+            continue
+        if cut.edges is None:
+            raise InputError(
+                f"data.{name} belongs to the edges, so batches of loader must have e_id, the "
+                "places of their edges in the graph"
+            )
+        part[name] = data[name].index_select(data.__cat_dim__(name, data[name]), cut.edges)
+    part.edge_index = cut.edge_index
+    part.num_nodes = len(cut.nodes)
+    part.n_id, part.e_id = cut.nodes, cut.edges
+    part.batch_size, part.inverse_share = cut.num_seeds, cut.inverse_share
+    if ADJACENCY in data:
+        part[ADJACENCY] = data[ADJACENCY].of_part(part)
+    return part
+
+
+def _cut_of(batch: Data, degree: Tensor) -> Cut:
+    """What a batch of a PyG loader holds.
+
+    A node with some of its incoming edges has each with the probability of their share.
+    """
+    nodes, edge_index = batch.n_id, batch.edge_index
+    count = torch.bincount(edge_index[1], minlength=len(nodes))
+    share = count / degree[nodes].clamp_min(1)
+    num_seeds: Any = batch.get("batch_size")
+    return Cut(
+        nodes,
+        batch.get("e_id"),
+        edge_index,
+        len(nodes) if num_seeds is None else int(num_seeds),
+        share.reciprocal()[edge_index[1]].float(),
+    )
