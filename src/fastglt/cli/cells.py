@@ -24,6 +24,8 @@ from fastglt.cli.options import (
     LinkOptions,
     ModelOptions,
     TaskOptions,
+    for_sampler,
+    link_options,
     validated,
 )
 from fastglt.cli.records import DatasetRecord, recorded_name
@@ -63,9 +65,9 @@ class StudyInputs(NamedTuple):
         inputs = cls(
             validated(DataOptions, values),
             validated(TaskOptions, values),
-            validated(LinkOptions, values),
+            link_options(values),
             validated(ModelOptions, values),
-            {name: value for name, value in values.items() if name in names},
+            {name: value for name, value in for_sampler(values).items() if name in names},
         )
         check_source(inputs.data)
         check_model(inputs.model)

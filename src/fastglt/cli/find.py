@@ -32,6 +32,8 @@ from fastglt.cli.options import (
     ModelOptions,
     TaskOptions,
     TeacherOptions,
+    for_sampler,
+    link_options,
     validated,
 )
 from fastglt.cli.output import STDOUT, Output, write_json
@@ -53,7 +55,7 @@ def run(given: Mapping[str, Any]) -> None:
     inputs = _Inputs(
         validated(DataOptions, values),
         validated(TaskOptions, values),
-        validated(LinkOptions, values),
+        link_options(values),
         validated(ModelOptions, values),
         validated(GoalOptions, values),
         validated(TeacherOptions, values).teacher_file,
@@ -80,7 +82,10 @@ class _Inputs(NamedTuple):
 
 
 def _settings(values: Mapping[str, Any], teacher: Path | None) -> Settings:
+    values = for_sampler(values)
     given = {name: values[name] for name in Settings.model_fields if name in values}
+    if given.get("sampler") == GIVEN:
+        raise InputError("--sampler given needs a loader, so it is for Python: fastglt.find()")
     if teacher is not None:
         if given.get("teacher", GIVEN) != GIVEN:
             raise InputError(

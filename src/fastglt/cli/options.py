@@ -315,6 +315,19 @@ def option_names(*specs: Spec) -> list[str]:
     return [name for spec in specs for name, _ in option_fields(spec)]
 
 
+def for_sampler(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without ``batch_size`` where it is for link prediction and not for a sampler."""
+    has_sampler = values.get("sampler", "none") != "none"
+    return {name: value for name, value in values.items() if has_sampler or name != "batch_size"}
+
+
+def link_options(values: Mapping[str, Any]) -> LinkOptions:
+    """Options of link prediction, without ``batch_size`` where it is for a sampler."""
+    has_sampler = values.get("sampler", "none") != "none"
+    own = {name: value for name, value in values.items() if name != "batch_size"}
+    return validated(LinkOptions, own if has_sampler else values)
+
+
 def validated(spec: type[_Model], values: Mapping[str, Any]) -> _Model:
     """The options of one model, checked.
 

@@ -177,7 +177,7 @@ class MiniBatch(WrappedTask):
                 return held[2]
         values = gate if weight is None else weight if gate is None else weight * gate
         if values is None:
-            degree = in_degree(data).float()
+            degree = in_degree(data).float().to(data.edge_index.device)
         else:
             degree = values.new_zeros(int(data.num_nodes)).index_add_(0, data.edge_index[1], values)
         degree = degree + 1
@@ -200,13 +200,13 @@ class MiniBatch(WrappedTask):
         seed = self._draw()
         asked = task.asked(data, generator, self._ranks.rank, self._ranks.size)
         pairs = task.pairs(asked)
-        seeds, places = torch.unique(pairs, return_inverse=True)
+        seeds, places = torch.unique(pairs.cpu(), return_inverse=True)
         cut = self._source(data).cut(seeds, seed)
         if not keeps and cut.edges is not None:
-            stays = ~task.answers(asked, cut.edges)
+            stays = ~task.answers(asked, cut.edges.to(pairs.device)).cpu()
             cut = Cut(cut.nodes, cut.edges[stays], cut.edge_index[:, stays], cut.num_seeds,
                       cut.inverse_share[stays])  # fmt: skip
-        part = task.with_pairs(cut_out(asked, cut), places.view(2, -1))
+        part = task.with_pairs(cut_out(asked, cut), places.view(2, -1).to(pairs.device))
         degree = self._degree_of(data)
         return part if degree is None else _weighted(part, degree)
 

@@ -27,7 +27,8 @@ from fastglt.training.task import ADJACENCY
 
 LoaderFactory = Callable[[Data], Iterable[Data]]
 """``loader(data)`` gives the batches of one pass over a graph, which may be a pruned one: what
-PyG's ``NeighborLoader``, ``ClusterLoader`` and ``NodeLoader`` yield."""
+PyG's ``NeighborLoader``, ``ClusterLoader`` and ``NodeLoader`` yield. The graph comes without
+features, which are taken from the whole one by ``n_id``."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,12 @@ class Cut:
     num_seeds: int
     inverse_share: Tensor
 
+    def to(self, device: torch.device) -> Cut:
+        """The same on a device."""
+        edges = None if self.edges is None else self.edges.to(device)
+        nodes, edge_index = self.nodes.to(device), self.edge_index.to(device)
+        return Cut(nodes, edges, edge_index, self.num_seeds, self.inverse_share.to(device))
+
 
 class PartSource(Protocol):
     """Cuts one graph, whose edges do not change, into parts."""
@@ -95,7 +102,7 @@ class NeighborParts:
 
     def __init__(self, data: Data, sampling: Sampling) -> None:
         self._batch_size = sampling.batch_size
-        graph = Data(edge_index=data.edge_index, num_nodes=data.num_nodes)
+        graph = Data(edge_index=data.edge_index.cpu(), num_nodes=data.num_nodes)
         self._generator = torch.Generator()
         fanout = list(sampling.fanout)
         self._loader: NodeLoader
@@ -182,8 +189,10 @@ class GivenParts:
         if sampling.loader is None:
             raise InputError("sampler='given' needs loader=, a function of the graph")
         plain = copy.copy(data)
-        if ADJACENCY in plain:
-            del plain[ADJACENCY]
+        plain.num_nodes = data.num_nodes
+        for name in ("x", ADJACENCY):  # features may be in a form that loaders do not know
+            if name in plain:
+                del plain[name]
         self._loader = sampling.loader(plain)
         try:
             self._count = len(self._loader)  # type: ignore[arg-type]
@@ -240,7 +249,7 @@ SOURCES: dict[str, Callable[[Data, Sampling], PartSource]] = {
 
 def in_degree(data: Data) -> Tensor:
     """``[num_nodes]`` int64, edges into each node."""
-    return torch.bincount(data.edge_index[1], minlength=int(data.num_nodes))
+    return torch.bincount(data.edge_index[1].cpu(), minlength=int(data.num_nodes))
 
 
 def dealt(strata: Sequence[Tensor], count: int, seed: int) -> list[Tensor]:
@@ -272,6 +281,8 @@ def cut_out(data: Data, cut: Cut) -> Data:
     Returns:
         Seeds first, with PyG's ``n_id``, ``e_id`` and ``batch_size``, and ``inverse_share``.
     """
+    device = data.edge_index.device
+    cut = cut.to(device)
     part = copy.copy(data)
     for name in data.node_attrs():
         if isinstance(data[name], Tensor):
@@ -299,7 +310,7 @@ def _cut_of(batch: Data, degree: Tensor) -> Cut:
 
     A node with some of its incoming edges has each with the probability of their share.
     """
-    nodes, edge_index = batch.n_id, batch.edge_index
+    nodes, edge_index = batch.n_id.cpu(), batch.edge_index.cpu()
     count = torch.bincount(edge_index[1], minlength=len(nodes))
     share = count / degree[nodes].clamp_min(1)
     num_seeds: Any = batch.get("batch_size")
