@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,8 +68,23 @@ def run(given: Mapping[str, Any]) -> None:
     check_method(settings.method)
     _check_recovery(settings)
     _check_outputs(outputs, settings)
-    ticket = _search(inputs, settings, outputs)
-    _write(ticket, outputs)
+    with _ranks(inputs.data.device) as rank:
+        ticket = _search(inputs, settings, outputs, is_quiet=rank > 0)
+        if rank == 0:
+            _write(ticket, outputs)
+
+
+@contextmanager
+def _ranks(device: str) -> Iterator[int]:
+    """Join the processes that torchrun started, if it did; which of them this is."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0
+        return
+    with immediate_interrupts():
+        from fastglt.training.ranks import joined_ranks
+
+    with joined_ranks(device) as ranks:
+        yield ranks.rank
 
 
 class _Inputs(NamedTuple):
@@ -98,7 +115,9 @@ def _settings(values: Mapping[str, Any], teacher: Path | None) -> Settings:
     return resolve_settings(given)
 
 
-def _search(inputs: _Inputs, settings: Settings, outputs: FindOptions) -> Ticket:
+def _search(
+    inputs: _Inputs, settings: Settings, outputs: FindOptions, is_quiet: bool = False
+) -> Ticket:
     dataset = load_dataset(inputs.data)
     with immediate_interrupts():
         from fastglt.api import find
@@ -109,7 +128,7 @@ def _search(inputs: _Inputs, settings: Settings, outputs: FindOptions) -> Ticket
     chosen = settings.model_dump()
     if inputs.teacher is not None:
         chosen["teacher"] = read_predictions(inputs.teacher)
-    with progress_bars() as callback:
+    with nullcontext(None) if is_quiet else progress_bars() as callback:
         ticket = find(
             model,
             dataset.data,

@@ -22,6 +22,7 @@ from fastglt.training.dropout import fast_dropout, scaled_dropout
 from fastglt.training.inputs import with_edge_places
 from fastglt.training.loop import make_optimizer, predict, train_step
 from fastglt.training.norms import recalibrate
+from fastglt.training.ranks import Ranks
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY
 from fastglt.training.teacher import Objective, Teacher
@@ -163,7 +164,9 @@ def denoise(run: SearchRun) -> None:
                 )
             due = denoiser.due
             metric = run.val_metric() if due else None
-            denoiser.step(score=run.score, metric=metric)
+            if denoiser.step(score=run.score, metric=metric) is not None:
+                masks = {"the edge mask": denoiser.edge_mask.keep, **denoiser.weight_mask}
+                Ranks.current().agree(masks)
             context.callback.on_step("denoise", step, metric)
             if denoiser.converged or 0 < patience <= denoiser.events_since_best:
                 break

@@ -94,7 +94,7 @@ class MiniBatch(WrappedTask):
             self._order = self._source(data).order(strata, self._epoch_seed)
         self._drawn_by, place = generator, self._position
         self._position = (place + 1) % len(self._order)
-        seeds = self._ranks.share(self._order[place])
+        seeds = self._own(data, self._order[place])
         return self._part(data, seeds, self._epoch_seed + place, self._degree_of(data))
 
     def on_scored(
@@ -146,6 +146,21 @@ class MiniBatch(WrappedTask):
     def guidance(self, out: Tensor, target: Tensor, temperature: float) -> Tensor:
         """How far predictions of the seeds are from the teacher's."""
         return self.task.guidance(out[: len(target)], target, temperature)
+
+    def _own(self, data: Data, seeds: Tensor) -> Tensor:
+        """This rank's share of the seeds of a step, of those with a label and of the others.
+
+        All of them, if there are fewer than ranks; loaders of the user's are each rank's own.
+        """
+        ranks, mask = self._ranks, data.get("train_mask")
+        if ranks.size == 1 or self._sampling.kind == "given":
+            return seeds
+        parts = [seeds]
+        if self._sampling.kind == "neighbor" and mask is not None:
+            has_label = mask.cpu()[seeds]
+            parts = [seeds[has_label], seeds[~has_label]]
+        share = torch.cat([part[ranks.rank :: ranks.size] for part in parts]).sort().values
+        return share if len(share) else seeds
 
     def _source(self, data: Data) -> PartSource:
         for edge_index, source in self._sources:
@@ -230,7 +245,7 @@ class MiniBatch(WrappedTask):
         order = source.order(self._strata(data, everyone or self._guided), seed)
         chosen = order[which::of] if len(order) >= of else order
         for place, seeds in enumerate(chosen):
-            yield self._part(data, self._ranks.share(seeds), seed + which + place * of, degree)
+            yield self._part(data, self._own(data, seeds), seed + which + place * of, degree)
 
     def _draw(self) -> int:
         """A new seed. The run's own generator draws the same numbers as without parts."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from fastglt.errors import RankError
+
+
+PATIENCE = timedelta(minutes=30)
+"""How long a rank waits for another one."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +37,6 @@ class Ranks:
         if not dist.is_available() or not dist.is_initialized():
             return cls()
         return cls(dist.get_rank(), dist.get_world_size())
-
-    def share(self, values: Tensor, dim: int = 0) -> Tensor:
-        """Every ``size``-th of some values, beginning with this rank's."""
-        return values if self.size == 1 else values.narrow(dim, 0, values.size(dim))[
-            (slice(None),) * dim + (slice(self.rank, None, self.size),)
-        ]
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all ranks, in place."""
@@ -86,18 +87,37 @@ class Ranks:
                 )
 
 
-class _named_failures:  # noqa: N801 - reads as a statement
+@contextmanager
+def _named_failures() -> Iterator[None]:
     """Say what it means when a collective operation fails."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankError(
+            f"another rank of this search is gone or out of step ({_first_line(error)}); start it "
+            "again, with --resume if it wrote checkpoints"
+        ) from error
 
-    def __enter__(self) -> None:
-        return None
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RuntimeError):
-            raise RankError(
-                f"another rank of this search is gone or out of step ({_first_line(error)}); "
-                "start it again, with --resume if it wrote checkpoints"
-            ) from error
+@contextmanager
+def joined_ranks(device: str) -> Iterator[Ranks]:
+    """Join the other processes that ``torchrun`` started, within the context, if there are any.
+
+    Args:
+        device: Where to compute; it decides how processes talk, by NCCL on GPUs and else by gloo.
+
+    Raises:
+        RankError: If they cannot be joined.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+        yield Ranks()
+        return
+    with _named_failures():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+    try:
+        yield Ranks.current()
+    finally:
+        dist.destroy_process_group()
 
 
 def _first_line(error: BaseException) -> str:
