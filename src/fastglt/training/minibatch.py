@@ -111,12 +111,13 @@ class MiniBatch(WrappedTask):
         Gradients of parts are added up by the edges' places in the graph. Each is corrected for
         the probability that its edge was drawn: through the weight that the edge had, else here.
         """
-        total, values = torch.zeros_like(gate), gate.detach()
+        values, count = gate.detach(), 0
         degree = self._degree_of(data, values)
-        parts = list(self._scored_parts(data, generator, degree, portion, everyone))
-        for part in parts:
-            total.index_add_(0, *self._slope(part, values, loss))
-        self._ranks.sum(total).div_(len(parts) * self._ranks.size)
+        slopes = _Slopes(data, degree, values.dtype)
+        for part in self._scored_parts(data, generator, degree, portion, everyone):
+            slopes.add(part, values, loss)
+            count += 1
+        total = self._ranks.sum(slopes.total()).div_(count * self._ranks.size)
         return (gate * total).sum()
 
     def encode(self, model: nn.Module, data: Data, gate: Tensor | None = None) -> Tensor:
@@ -220,7 +221,7 @@ class MiniBatch(WrappedTask):
         if not keeps and cut.edges is not None:
             stays = ~task.answers(asked, cut.edges.to(pairs.device)).cpu()
             cut = Cut(cut.nodes, cut.edges[stays], cut.edge_index[:, stays], cut.num_seeds,
-                      cut.inverse_share[stays])  # fmt: skip
+                      cut.inverse_share[stays], cut.rim)  # fmt: skip
         part = task.with_pairs(cut_out(asked, cut), places.view(2, -1).to(pairs.device))
         degree = self._degree_of(data)
         return part if degree is None else _weighted(part, degree)
@@ -253,26 +254,50 @@ class MiniBatch(WrappedTask):
         generator = torch.Generator().manual_seed(self._seed)
         return int(torch.randint(_SEED_BOUND, (self._num_drawn,), generator=generator)[-1])
 
-    def _slope(
-        self, part: Data, values: Tensor, loss: Callable[[Data, Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Places of a part's edges, and the gradient of a loss on it by their gates."""
-        if part.e_id is None:
+
+class _Slopes:
+    """Gradients of parts by the gates of their edges, added up by the edges' places in the graph.
+
+    Args:
+        data: The graph.
+        degree: ``[num_nodes]`` what normalisation divides by, ``None`` where weights do not count.
+        dtype: Of the gates.
+    """
+
+    def __init__(self, data: Data, degree: Tensor | None, dtype: torch.dtype) -> None:
+        self._data, self._degree = data, degree
+        self._by_edge = torch.zeros(data.num_edges, dtype=dtype, device=data.edge_index.device)
+        self._by_node = self._by_edge.new_zeros(int(data.num_nodes))
+
+    def add(self, part: Data, values: Tensor, loss: Callable[[Data, Tensor], Tensor]) -> None:
+        """Add the gradient of a loss on a part where the graph's edges have gates ``values``."""
+        edges: Tensor | None = part.get("e_id")
+        if edges is None:
             raise ModelError(
                 "edges are scored by gradients, so batches of loader must have e_id, the places of "
                 "their edges in the graph; or choose edge_score='degree'"
             )
-        gate = values[part.e_id]
-        loops = part.num_edges - len(gate)
-        gate = torch.cat([gate, gate.new_ones(loops)]).requires_grad_()
+        loops = part.num_edges - len(edges)
+        gate = torch.cat([values[edges], values.new_ones(loops)]).requires_grad_()
         with torch.enable_grad():
             value = loss(part, gate)
         if not value.requires_grad:
             raise ModelError("the loss does not depend on the edges of a part of the graph")
         (slope,) = torch.autograd.grad(value, gate, allow_unused=True)
-        slope = torch.zeros_like(gate) if slope is None else slope
-        slope = slope[: len(part.e_id)].nan_to_num(0.0, 0.0, 0.0)
-        return part.e_id, slope if self._weighted else slope * part.inverse_share
+        slope = torch.zeros_like(gate) if slope is None else slope.nan_to_num(0.0, 0.0, 0.0)
+        own, rim = slope.split([len(edges), loops])
+        if self._degree is None:
+            own = own * part.inverse_share.to(own)
+        self._by_edge.index_add_(0, edges, own)
+        if self._degree is not None:
+            nodes = part.n_id[part.edge_index[0, len(edges) :]]
+            self._by_node.index_add_(0, nodes, rim / self._degree[nodes])
+
+    def total(self) -> Tensor:
+        """``[num_edges]``; edges into the rim of a part count by its degrees, which they make."""
+        by_degree = self._by_node[self._data.edge_index[1]]
+        weight: Tensor | None = self._data.get("edge_weight")
+        return self._by_edge.add_(by_degree if weight is None else by_degree * weight.view(-1))
 
 
 def _weighted(part: Data, degree: Tensor) -> Data:
@@ -286,8 +311,7 @@ def _weighted(part: Data, degree: Tensor) -> Data:
     part.edge_weight = scale if weight is None else weight.view(-1) * scale
     if part.get("edge_attr") is not None:
         return _renewed(part)
-    own = torch.bincount(part.edge_index[1], minlength=part.num_nodes)
-    rim = ((own == 0) & (degree[part.n_id] > 1)).nonzero().view(-1)
+    rim = part.is_rim.nonzero().view(-1)
     part.edge_index = torch.cat([part.edge_index, rim.expand(2, -1)], dim=1)
     part.edge_weight = torch.cat([part.edge_weight, degree[part.n_id[rim]].to(part.edge_weight)])
     if EDGE_PLACE in part:

@@ -63,6 +63,7 @@ class Cut:
         num_seeds: Nodes whose predictions are exact or estimated without bias.
         inverse_share: ``[m]`` one over the probability that an edge is in a part that has its
             target's messages.
+        rim: ``[n]`` bool, nodes that have edges into them, but here none.
     """
 
     nodes: Tensor
@@ -70,12 +71,14 @@ class Cut:
     edge_index: Tensor
     num_seeds: int
     inverse_share: Tensor
+    rim: Tensor
 
     def to(self, device: torch.device) -> Cut:
         """The same on a device."""
         edges = None if self.edges is None else self.edges.to(device)
         nodes, edge_index = self.nodes.to(device), self.edge_index.to(device)
-        return Cut(nodes, edges, edge_index, self.num_seeds, self.inverse_share.to(device))
+        share, rim = self.inverse_share.to(device), self.rim.to(device)
+        return Cut(nodes, edges, edge_index, self.num_seeds, share, rim)
 
 
 class PartSource(Protocol):
@@ -179,7 +182,8 @@ class ClusterParts:
         self._place[nodes] = -1
         crosses = self._cluster[chosen[0]] != self._cluster[chosen[1]]
         inverse = torch.where(crosses, self._inverse, 1.0)
-        return Cut(nodes, edges, edge_index, len(nodes), inverse)
+        no_rim = torch.zeros(len(nodes), dtype=torch.bool)
+        return Cut(nodes, edges, edge_index, len(nodes), inverse, no_rim)
 
 
 class GivenParts:
@@ -279,7 +283,8 @@ def cut_out(data: Data, cut: Cut) -> Data:
         cut: Its nodes and edges.
 
     Returns:
-        Seeds first, with PyG's ``n_id``, ``e_id`` and ``batch_size``, and ``inverse_share``.
+        Seeds first, with PyG's ``n_id``, ``e_id`` and ``batch_size``, and with ``inverse_share``
+        and ``is_rim``, see :class:`Cut`.
     """
     device = data.edge_index.device
     cut = cut.to(device)
@@ -299,7 +304,7 @@ def cut_out(data: Data, cut: Cut) -> Data:
     part.edge_index = cut.edge_index
     part.num_nodes = len(cut.nodes)
     part.n_id, part.e_id = cut.nodes, cut.edges
-    part.batch_size, part.inverse_share = cut.num_seeds, cut.inverse_share
+    part.batch_size, part.inverse_share, part.is_rim = cut.num_seeds, cut.inverse_share, cut.rim
     if ADJACENCY in data:
         part[ADJACENCY] = data[ADJACENCY].of_part(part)
     return part
@@ -314,10 +319,14 @@ def _cut_of(batch: Data, degree: Tensor) -> Cut:
     count = torch.bincount(edge_index[1], minlength=len(nodes))
     share = count / degree[nodes].clamp_min(1)
     num_seeds: Any = batch.get("batch_size")
+    rim = (count == 0) & (degree[nodes] > 0)
+    if num_seeds is None:
+        rim[:] = False
     return Cut(
         nodes,
         batch.get("e_id"),
         edge_index,
         len(nodes) if num_seeds is None else int(num_seeds),
         share.reciprocal()[edge_index[1]].float(),
+        rim,
     )

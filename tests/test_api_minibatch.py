@@ -1,0 +1,112 @@
+"""``find`` in mini-batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_geometric.loader import NodeLoader
+from torch_geometric.nn import GAT, GCN, GIN, GraphSAGE
+
+import fastglt
+from fastglt.errors import InputError
+from fastglt.training.sampling import NeighborSampler
+from helpers import PRUNING_METHODS, TINY, build, graph, states_equal
+from training.test_link_prediction import _links
+
+BUDGET = {"edge_sparsity": 0.4, "weight_sparsity": 0.6}
+ALL = {"sampler": "neighbor", "fanout": (-1, -1), "batch_size": 1000}
+FEW = {"sampler": "neighbor", "fanout": (3, 2), "batch_size": 16}
+
+
+def _find(model, data, **settings):
+    return fastglt.find(model, data, **TINY | BUDGET | settings)
+
+
+def _model(kind, data):
+    torch.manual_seed(0)
+    return kind(data.num_features, 16, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "edge_score"),
+    # The one edge into a node has all its attention: by unit gates GAT's are told by rounding.
+    [
+        *((kind, "divergence") for kind in (GCN, GraphSAGE, GIN, GAT)),
+        *((kind, "unit-gate") for kind in (GCN, GraphSAGE, GIN)),
+    ],
+)
+@pytest.mark.parametrize("teacher", ["dense", "none"])
+def test_one_batch_of_everything_is_the_whole_graph(kind, teacher, edge_score):
+    data = graph()
+    data.x = data.x.double()  # rounding would decide between edges that do not matter
+    settings = {"teacher": teacher, "edge_score": edge_score}
+    whole = _find(_model(kind, data).double(), data, **settings)
+    batch = _find(_model(kind, data).double(), data, **settings, **ALL)
+    assert torch.equal(whole.edge_keep, batch.edge_keep)
+    assert states_equal(whole.weight_masks, batch.weight_masks)
+    for name, weight in whole.trained_state.items():
+        torch.testing.assert_close(batch.trained_state[name], weight, atol=1e-5, rtol=1e-4)
+    for name in ("val_dense", "val_ticket", "test_dense", "test_ticket"):
+        assert batch.metrics[name] == whole.metrics[name]
+
+
+@pytest.mark.parametrize("method", [name for name in PRUNING_METHODS if name != "wd-glt"])
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_every_method(method, preset):
+    data = graph()
+    ticket = _find(build("gcn", data), data, method=method, preset=preset, **FEW)
+    assert ticket.metrics["edge_sparsity"] == pytest.approx(0.4, abs=0.01)
+    assert ticket.metrics["weight_sparsity"] == pytest.approx(0.6, abs=0.01)
+    again = _find(build("gcn", data), data, method=method, preset=preset, **FEW)
+    assert torch.equal(ticket.edge_keep, again.edge_keep)
+    assert states_equal(ticket.trained_state, again.trained_state)
+
+
+def test_a_method_that_needs_the_whole_graph_says_so():
+    with pytest.raises(InputError, match="sampler must be 'none'"):
+        _find(build("gcn", graph()), graph(), method="wd-glt", **FEW)
+
+
+def test_metrics_are_those_of_the_whole_kept_graph():
+    data = graph()
+    ticket = _find(build("gcn", data), data, **FEW)
+    model, kept = ticket.apply(build("gcn", data), data)
+    with torch.no_grad():
+        right = model.eval()(kept.x, kept.edge_index).argmax(-1) == data.y
+    assert ticket.metrics["test_ticket"] == pytest.approx(float(right[data.test_mask].float().mean()))
+
+
+def test_a_loader_of_ones_own():
+    data = graph()
+    seen = []
+
+    def loader(part):
+        seen.append(part.num_edges)
+        sampler = NeighborSampler(part, [4, 4])
+        return NodeLoader(part, sampler, part.train_mask, batch_size=10, shuffle=True)
+
+    ticket = _find(build("gcn", data), data, loader=loader, teacher="none")
+    assert ticket.settings["sampler"] == "given"
+    assert min(seen) < data.num_edges == max(seen)
+
+
+def test_clusters():
+    pytest.importorskip("pymetis")
+    data = graph()
+    ticket = _find(
+        build("gcn", data), data, sampler="cluster", num_clusters=6, batch_clusters=2
+    )
+    assert ticket.metrics["edge_sparsity"] == pytest.approx(0.4, abs=0.01)
+
+
+@pytest.mark.parametrize("edge_values", ["binary", "learned"])
+def test_links_and_learned_values(edge_values):
+    data = _links() if edge_values == "binary" else graph()
+    ticket = _find(build("gcn", data), data, edge_values=edge_values, **FEW)
+    assert ticket.metrics["edge_sparsity"] == pytest.approx(0.4, abs=0.02)
+
+
+def test_inductive_search():
+    data = graph()
+    ticket = _find(build("gcn", data), data, inductive=True, **FEW)
+    assert ticket.metrics["weight_sparsity"] == pytest.approx(0.6, abs=0.01)

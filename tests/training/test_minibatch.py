@@ -1,0 +1,303 @@
+"""Parts of a graph: which they are, what a model gives on them, and what is made of them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch_geometric.nn import GCN, GraphConv, TAGConv
+
+from fastglt.errors import InputError, ModelError
+from fastglt.settings import Settings
+from fastglt.api.sampled import in_parts
+from fastglt.training.inputs import with_edge_places, with_sparse_inputs
+from fastglt.training.known_graph import kept_view
+from fastglt.training.minibatch import MiniBatch
+from fastglt.training.parts import ClusterParts, NeighborParts, Sampling, dealt
+from fastglt.training.task import EDGE_PLACE
+from fastglt.training.tasks import LinkPrediction, NodeClassification
+from fastglt.training.teacher import Objective, Teacher
+from helpers import build, graph
+from training.test_link_prediction import _links
+
+
+def _task(data, fanout=(-1, -1), batch_size=20, weighted=True, guided=False, task=None, seed=0):
+    sampling = Sampling("neighbor", fanout, batch_size)
+    return MiniBatch(task or NodeClassification(), sampling, weighted, seed, guided)
+
+
+def _epoch(task, data, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [task.batch(data, generator) for _ in range(task.num_batches(data))]
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_seeds_are_dealt_once_and_evenly(count):
+    strata = [torch.arange(10), torch.arange(10, 35)]
+    parts = dealt(strata, count, seed=1)
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(35))
+    for stratum in strata:
+        sizes = [int(torch.isin(part, stratum).sum()) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+    assert all(torch.equal(part, part.sort().values) for part in parts)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_an_epoch_has_every_seed_once(guided):
+    data = graph()
+    parts = _epoch(_task(data, (2, 2), guided=guided), data)
+    seeds = torch.cat([part.n_id[: part.batch_size] for part in parts])
+    wanted = torch.arange(90) if guided else data.train_mask.nonzero().view(-1)
+    assert torch.equal(seeds.sort().values, wanted)
+    labelled = torch.cat([part.n_id[part.train_mask] for part in parts])
+    assert torch.equal(labelled.sort().values, data.train_mask.nonzero().view(-1))
+
+
+def test_parts_are_parts_of_the_graph():
+    data = with_edge_places(graph())
+    data.edge_attr = torch.arange(data.num_edges).float()
+    for part in _epoch(_task(data, (2, 2), weighted=False), data):
+        assert torch.equal(part.n_id[part.edge_index], data.edge_index[:, part.e_id])
+        assert torch.equal(part.x, data.x[part.n_id])
+        assert torch.equal(part.y, data.y[part.n_id])
+        assert torch.equal(part.edge_attr, part.e_id.float())
+        assert torch.equal(part[EDGE_PLACE], part.e_id)
+
+
+def test_epochs_differ_and_follow_from_the_seed():
+    data = graph()
+
+    def two(seed):
+        task = _task(data, (2, 2), seed=seed)
+        generator = torch.Generator()
+        return [task.batch(data, generator).n_id for _ in range(2 * task.num_batches(data))]
+
+    first, again, other = two(0), two(0), two(1)
+    assert all(map(torch.equal, first, again))
+    assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    half = len(first) // 2
+    assert not all(
+        a.shape == b.shape and torch.equal(a, b)
+        for a, b in zip(first[:half], first[half:], strict=True)
+    )
+
+
+def test_a_state_dict_goes_on_in_the_middle_of_an_epoch():
+    data = graph()
+    task, generator = _task(data, (2, 2), batch_size=7), torch.Generator()
+    task.batch(data, generator)
+    state = task.state_dict()
+    expected = [task.batch(data, generator).e_id for _ in range(8)]
+    other = _task(data, (2, 2), batch_size=7)
+    other.load_state_dict(state)
+    found = [other.batch(data, torch.Generator() if i == 0 else generator).e_id for i in range(1)]
+    assert torch.equal(found[0], expected[0])
+    other.load_state_dict(state)
+    later = torch.Generator()
+    assert all(torch.equal(other.batch(data, later).e_id, each) for each in expected)
+
+
+@pytest.mark.parametrize("name", ["gcn", "weighted", "sage", "gin", "gat", "plain"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_with_all_neighbours_seeds_get_what_the_whole_graph_gives(name, sparse):
+    data = graph()
+    task = NodeClassification()
+    model = build(name, data).eval()
+    weighted = task.gates_edge_weight(model)
+    given = with_sparse_inputs(model, data, task) if sparse else data
+    with torch.no_grad():
+        expected = task.encode(model, data)
+        for part in _epoch(_task(data, weighted=weighted, guided=True), given):
+            found = task.encode(model, part)[: part.batch_size]
+            torch.testing.assert_close(found, expected[part.n_id[: part.batch_size]], atol=1e-5, rtol=0)
+
+
+def test_sampled_sums_are_unbiased():
+    """The mean over many draws is the whole sum, for a conv that is linear in its messages."""
+    data = graph(average_degree=12.0)
+    torch.manual_seed(0)
+    model = GraphConv(data.num_features, 4).eval()
+    task = _task(data, (3,), batch_size=90, guided=True)
+    generator, total = torch.Generator(), 0.0
+    with torch.no_grad():
+        expected = model(data.x, data.edge_index)
+        draws = []
+        for _ in range(400):
+            part = task.batch(data, generator)
+            draws.append(model(part.x, part.edge_index, part.edge_weight)[:90])
+        mean, spread = torch.stack(draws).mean(0), torch.stack(draws).std(0)
+    error = (mean - expected).abs() / (spread / 20 + 1e-6)
+    assert float(error.max()) < 5.5
+
+
+def test_gradients_of_parts_add_up_to_that_of_the_whole_graph():
+    data = graph()
+    task = _task(data, batch_size=13, guided=True)
+    whole = NodeClassification()
+    model = build("gcn", data).eval()
+    target = torch.randn(90, 3, generator=torch.Generator().manual_seed(0))
+    gate = (torch.rand(data.num_edges, generator=torch.Generator().manual_seed(1)) < 0.6).float()
+
+    def slope(chosen):
+        objective = Objective(chosen, Teacher(target))
+        leaf = gate.clone().requires_grad_()
+        loss = chosen.on_scored(
+            data, torch.Generator(), leaf,
+            lambda part, gates: objective.divergence(chosen.forward(model, part, gates), part)
+            * (1 if "n_id" not in part else part.batch_size * task.num_batches(data) / 90),
+            everyone=True,
+        )  # fmt: skip
+        return torch.autograd.grad(loss, leaf)[0]
+
+    torch.testing.assert_close(slope(task), slope(whole), atol=1e-7, rtol=1e-4)
+
+
+def test_sampled_gradients_are_unbiased_without_edge_weights():
+    data = graph(average_degree=10.0)
+    task, whole = _task(data, (4,), 90, weighted=False, guided=True), NodeClassification()
+    model = build("plain", data).eval()
+
+    def slope(chosen):
+        leaf = torch.ones(data.num_edges, requires_grad=True)
+        loss = chosen.on_scored(
+            data, torch.Generator(), leaf,
+            lambda part, gates: chosen.forward(model, part, gates)[:90].square().sum() * 0
+            + (chosen.forward(model, part, gates)[:90] * (part.n_id[:90] if "n_id" in part else torch.arange(90))[:, None]).sum(),
+            everyone=True,
+        )  # fmt: skip
+        return torch.autograd.grad(loss, leaf)[0]
+
+    draws = torch.stack([slope(task) for _ in range(200)])
+    expected = slope(whole)
+    # A mean over sampled messages divides by fewer: a share of the edges has as much of it more.
+    degree = torch.bincount(data.edge_index[1], minlength=90)[data.edge_index[1]]
+    expected = expected * (degree / degree.clamp_max(4))
+    spread = draws.std(0) / 200**0.5 + 1e-4 * expected.abs() + 1e-4
+    assert float(((draws.mean(0) - expected).abs() / spread).max()) < 6
+
+
+def test_a_pruned_graph_has_parts_of_its_own():
+    data = graph()
+    task, generator = _task(data, (-1, -1), guided=True), torch.Generator()
+    task.batch(data, generator)
+    keep = torch.arange(data.num_edges) % 3 > 0
+    kept = kept_view(data, keep)
+    part = task.batch(kept, generator)
+    assert torch.equal(part.n_id[part.edge_index[:, : len(part.e_id)]], kept.edge_index[:, part.e_id])
+
+
+def test_a_part_without_a_label_teaches_nothing():
+    data = graph()
+    data.train_mask = torch.zeros_like(data.train_mask)
+    data.train_mask[3] = True
+    task = _task(data, (-1, -1), batch_size=10, guided=True)
+    model = build("gcn", data)
+    losses = [task.loss(task.forward(model, part), part).item() for part in _epoch(task, data)]
+    assert sum(loss > 0 for loss in losses) == 1
+    assert all(loss == loss for loss in losses)
+
+
+def test_clusters_cover_the_graph_once_and_drop_edges_between():
+    pytest.importorskip("pymetis")
+    data = graph()
+    sampling = Sampling("cluster", num_clusters=9, batch_clusters=3)
+    task = MiniBatch(NodeClassification(), sampling, weighted=True)
+    parts = _epoch(task, data)
+    assert torch.equal(torch.cat([part.n_id for part in parts]).sort().values, torch.arange(90))
+    source = ClusterParts(data, sampling)
+    assert source.num_parts(0) == 3
+    count = torch.zeros(data.num_edges)
+    for seed in range(300):
+        for clusters in source.order([], seed):
+            cut = source.cut(clusters, 0)
+            count.index_add_(0, cut.edges, cut.inverse_share)
+    mean = count / 300
+    within = source._cluster[data.edge_index[0]] == source._cluster[data.edge_index[1]]
+    assert torch.equal(mean[within], torch.ones(int(within.sum())))
+    assert float((mean[~within] - 1).abs().max()) < 0.6
+    assert float(mean[~within].mean() - 1) == pytest.approx(0, abs=0.05)
+
+
+def test_pairs_do_not_see_the_edges_that_answer_them():
+    task = LinkPrediction(batch_size=10)
+    data = task.prepare(_links())
+    wrapped = _task(data, (-1, -1), task=task, weighted=False)
+    part = wrapped.batch(data, torch.Generator().manual_seed(0))
+    pairs = part.n_id[task.pairs(part)]
+    positive = {tuple(sorted(pair)) for pair in pairs[:, :10].t().tolist()}
+    edges = {tuple(sorted(edge)) for edge in part.n_id[part.edge_index].t().tolist()}
+    assert not positive & edges
+    assert len(positive) == 10
+    model = build("gcn", data)
+    assert wrapped.forward(model, part).shape == (20,)
+    assert wrapped.loss(wrapped.forward(model, part), part).item() > 0
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"n_id": None}, "batches of loader must have n_id"),
+        ({"n_id": torch.tensor([0, 99])}, r"n_id of a batch must hold nodes in \[0, 90\)"),
+        ({"edge_index": None}, "batches of loader must have edge_index"),
+    ],
+)
+def test_batches_of_a_loader_are_checked(broken, message):
+    data = graph()
+    batch = copy.copy(data)
+    batch.n_id = torch.arange(90)
+    for name, value in broken.items():
+        batch[name] = value
+    sampling = Sampling("given", loader=lambda _: [batch])
+    task = MiniBatch(NodeClassification(), sampling, weighted=True)
+    with pytest.raises(InputError, match=message):
+        task.batch(data, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("loader", "message"),
+    [
+        (lambda _: iter(()), "must return something with a length"),
+        (lambda _: [], "must return at least one batch"),
+    ],
+)
+def test_a_loader_has_a_length(loader, message):
+    task = MiniBatch(NodeClassification(), Sampling("given", loader=loader), weighted=True)
+    with pytest.raises(InputError, match=message):
+        task.batch(graph(), torch.Generator())
+
+
+def test_edges_cannot_be_scored_without_their_places():
+    data = graph()
+    batch = copy.copy(data)
+    batch.n_id = torch.arange(90)
+    task = MiniBatch(NodeClassification(), Sampling("given", loader=lambda _: [batch]), True)
+    gate = torch.ones(data.num_edges, requires_grad=True)
+    with pytest.raises(ModelError, match="batches of loader must have e_id"):
+        task.on_scored(data, torch.Generator(), gate, lambda part, gates: gates.sum())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sampler": "cluster", "batch_size": 3}, "needs sampler='neighbor'"),
+        ({"batch_size": 3}, "needs sampler='neighbor'"),
+        ({"sampler": "neighbor", "fanout": ()}, "fanout must be numbers"),
+        ({"sampler": "neighbor", "fanout": (3, -2)}, "fanout must be numbers"),
+        ({"sampler": "neighbor", "teacher_features": 1.0}, "teacher_features must be 0.0"),
+        ({"sampler": "neighbor", "recalibrate": True}, "recalibrate must be False"),
+    ],
+)
+def test_settings_that_contradict(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**settings)
+
+
+def test_sampler_needs_what_it_needs():
+    data, model = graph(), build("gcn", graph())
+    settings = Settings(sampler="given")
+    with pytest.raises(InputError, match="loader= given"):
+        in_parts(NodeClassification(), model, data, settings, None)
+    links = Settings(sampler="cluster")
+    with pytest.raises(InputError, match="sampler must be 'neighbor' for link prediction"):
+        in_parts(LinkPrediction(), model, data, links, None)
