@@ -301,3 +301,25 @@ def test_sampler_needs_what_it_needs():
     links = Settings(sampler="cluster")
     with pytest.raises(InputError, match="sampler must be 'neighbor' for link prediction"):
         in_parts(LinkPrediction(), model, data, links, None)
+
+
+@pytest.mark.parametrize("name", ["gcn", "sage", "gin", "gat"])
+def test_only_what_seeds_depend_on_is_computed(name):
+    data = graph()
+    whole = NodeClassification()
+    model = build(name, data).train()
+    given = with_sparse_inputs(model, data, whole)
+    task = _task(given, weighted=whole.gates_edge_weight(model), batch_size=5)
+    part = task.batch(given, torch.Generator())
+    out = task.forward(model.eval(), part)
+    assert out.shape == (part.batch_size, 3)
+    assert part.y.shape == part.train_mask.shape == (part.batch_size,)
+    expected = whole.encode(model, data)[part.n_id[: part.batch_size]]
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
+    model.zero_grad()
+    task.loss(out, part).backward()
+    found = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    torch.nn.functional.cross_entropy(expected, part.y).backward()
+    for gradient, parameter in zip(found, model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, atol=1e-5, rtol=1e-3)

@@ -292,7 +292,7 @@ class Finder:
     def _sparse(self, data: Data) -> Data:
         if not self.settings.sparse_inputs:
             return data
-        return with_sparse_inputs(self.model, data, self.task)
+        return with_sparse_inputs(self.model, data, self.whole_task)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+from fastglt.training.rows import first_rows, take_rows
 
 
 @dataclass(frozen=True)
@@ -17,11 +21,13 @@ class Field:
             then those one hop away, and so on, each part in ascending order.
         sizes: Conv ``i`` reads the first ``sizes[i]`` of them and computes ``sizes[i + 1]``.
         rank: ``[num_nodes]`` int64, the place of a node in ``order``, ``n`` if it has none.
+        is_first: Whether ``order`` is that of the graph itself, of which it has the first nodes.
     """
 
     order: Tensor
     sizes: tuple[int, ...]
     rank: Tensor
+    is_first: bool = False
 
     @classmethod
     def of(cls, edge_index: Tensor, wanted: Tensor, num_convs: int) -> Field:
@@ -41,6 +47,31 @@ class Field:
         rank = torch.full((len(wanted),), len(order), device=order.device)
         rank[order] = torch.arange(len(order), device=order.device)
         return cls(order, tuple(reversed(sizes[1:])), rank)
+
+    @classmethod
+    def of_hops(cls, hops: Sequence[int], num_convs: int) -> Field:
+        """The field of a sampled neighbourhood, whose nodes are sorted by their hop.
+
+        Args:
+            hops: Numbers of nodes by hop, the seeds' first.
+            num_convs: Convs that are called one after the other.
+        """
+        within = [*accumulate(hops)]
+        sizes = [within[min(hop, len(within) - 1)] for hop in range(num_convs, -1, -1)]
+        order = torch.arange(sizes[0])
+        rank = torch.arange(within[-1]).clamp_max_(sizes[0])
+        return cls(order, tuple(sizes), rank, is_first=True)
+
+    def to(self, device: torch.device) -> Field:
+        """The same on a device."""
+        order, rank = self.order.to(device), self.rank.to(device)
+        return Field(order, self.sizes, rank, self.is_first)
+
+    def rows(self, matrix: Tensor) -> Tensor:
+        """The rows of :attr:`order` of a matrix ``[num_nodes, k]``, dense or CSR."""
+        if self.is_first:
+            return first_rows(matrix, len(self.order))
+        return take_rows(matrix, self.order)
 
     def block(self, edge_index: Tensor, call: int) -> tuple[Tensor, Tensor]:
         """What a conv computes from.

@@ -76,7 +76,7 @@ class KnownGraph:
         self.weighted = weighted
         self._field = field
         x: Tensor | None = data.get("x")
-        self.x = x if x is None or field is None else take_rows(x, field.order)
+        self.x = x if x is None or field is None else field.rows(x)
         self._call = 0
         self._products: dict[tuple[Kind, int], Product] = {}
         self._attention: dict[tuple[bool, int, int], AttentionEdges] = {}
@@ -94,10 +94,17 @@ class KnownGraph:
         plain_x = self.plain_x if field is None else None
         return KnownGraph(data, self.is_token, self.reach, plain_x, self.weighted, field)
 
-    def of_part(self, part: Data) -> KnownGraph:
+    def of_part(self, part: Data, field: Field | None = None) -> KnownGraph:
         """The same for a part of the graph, whose ``n_id`` are the places of its nodes."""
-        plain_x = None if self.plain_x is None else take_rows(self.plain_x, part.n_id)
-        return KnownGraph(part, self.is_token, None, plain_x, self.weighted)
+        plain_x = None
+        if self.plain_x is not None and field is None:
+            plain_x = take_rows(self.plain_x, part.n_id)
+        return KnownGraph(part, self.is_token, None, plain_x, self.weighted, field)
+
+    @property
+    def field(self) -> Field | None:
+        """The nodes that it computes for."""
+        return self._field
 
     def x_on_edges(self, x: Tensor | None) -> Tensor | None:
         """``x`` in the form that the model takes together with ``edge_index``."""

@@ -95,7 +95,9 @@ class MiniBatch(WrappedTask):
         self._drawn_by, place = generator, self._position
         self._position = (place + 1) % len(self._order)
         seeds = self._own(data, self._order[place])
-        return self._part(data, seeds, self._epoch_seed + place, self._degree_of(data))
+        # Trained gates take the place of the adjacency matrix, and the edges are then all used.
+        focuses = EDGE_PLACE not in data
+        return self._part(data, seeds, self._epoch_seed + place, self._degree_of(data), focuses)
 
     def on_scored(
         self,
@@ -127,6 +129,10 @@ class MiniBatch(WrappedTask):
             return self.task.encode(model, data, gate)
         with lean_inference(model, data.edge_index):
             return self.task.encode(model, data)
+
+    def reads(self, data: Data, split: Split) -> Tensor | None:
+        """``None``: views of the whole graph are not made, since parts are."""
+        return None
 
     def loss(self, out: Tensor, data: Data, split: Split = "train") -> Tensor:
         """The task's loss; 0 on a part without any node of the split."""
@@ -201,8 +207,15 @@ class MiniBatch(WrappedTask):
             self._degree = (data.edge_index, weight, degree)
         return degree
 
-    def _part(self, data: Data, seeds: Tensor, seed: int, degree: Tensor | None) -> Data:
-        part = cut_out(data, self._source(data).cut(seeds, seed % _SEED_BOUND))
+    def _part(
+        self,
+        data: Data,
+        seeds: Tensor,
+        seed: int,
+        degree: Tensor | None,
+        focuses: bool = False,
+    ) -> Data:
+        part = cut_out(data, self._source(data).cut(seeds, seed % _SEED_BOUND), focuses)
         train = part.get("train_mask")
         if train is not None:
             part.train_mask = train.clone()
@@ -321,5 +334,6 @@ def _weighted(part: Data, degree: Tensor) -> Data:
 
 def _renewed(part: Data) -> Data:
     if ADJACENCY in part:
-        part[ADJACENCY] = part[ADJACENCY].like(part)
+        known = part[ADJACENCY]
+        part[ADJACENCY] = known.like(part, known.field)
     return part

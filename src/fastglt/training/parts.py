@@ -20,6 +20,7 @@ from torch_geometric.typing import WITH_PYG_LIB
 from fastglt.errors import InputError
 from fastglt._extras import require
 from fastglt.masks import counting_sort
+from fastglt.training.field import Field
 from fastglt.training.focus import rows_of_nodes
 from fastglt.training.sampling import NeighborSampler
 from fastglt.training.seeding import seeded
@@ -64,6 +65,7 @@ class Cut:
         inverse_share: ``[m]`` one over the probability that an edge is in a part that has its
             target's messages.
         rim: ``[n]`` bool, nodes that have edges into them, but here none.
+        hops: Numbers of nodes by hop from the seeds, if nodes are sorted by that.
     """
 
     nodes: Tensor
@@ -72,13 +74,14 @@ class Cut:
     num_seeds: int
     inverse_share: Tensor
     rim: Tensor
+    hops: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> Cut:
         """The same on a device."""
         edges = None if self.edges is None else self.edges.to(device)
         nodes, edge_index = self.nodes.to(device), self.edge_index.to(device)
         share, rim = self.inverse_share.to(device), self.rim.to(device)
-        return Cut(nodes, edges, edge_index, self.num_seeds, share, rim)
+        return Cut(nodes, edges, edge_index, self.num_seeds, share, rim, self.hops)
 
 
 class PartSource(Protocol):
@@ -275,12 +278,14 @@ def dealt(strata: Sequence[Tensor], count: int, seed: int) -> list[Tensor]:
     return [torch.cat(part).sort().values for part in parts]
 
 
-def cut_out(data: Data, cut: Cut) -> Data:
+def cut_out(data: Data, cut: Cut, focuses: bool = False) -> Data:
     """The part of a graph that a cut describes, with everything that nodes and edges have.
 
     Args:
         data: The graph; it is not changed.
         cut: Its nodes and edges.
+        focuses: Let the model, where that is proven equal, compute only what predictions of the
+            seeds depend on; then it returns one row a seed, and labels and masks have as many.
 
     Returns:
         Seeds first, with PyG's ``n_id``, ``e_id`` and ``batch_size``, and with ``inverse_share``
@@ -289,9 +294,11 @@ def cut_out(data: Data, cut: Cut) -> Data:
     device = data.edge_index.device
     cut = cut.to(device)
     part = copy.copy(data)
+    field = _field_of(data, cut) if focuses else None
+    named = cut.nodes if field is None else cut.nodes[: cut.num_seeds]
     for name in data.node_attrs():
         if isinstance(data[name], Tensor):
-            part[name] = rows_of_nodes(data, name, cut.nodes)
+            part[name] = rows_of_nodes(data, name, cut.nodes if name == "x" else named)
     for name in data.edge_attrs():
         if name == "edge_index" or "edge_label" in name:
             continue
@@ -306,8 +313,20 @@ def cut_out(data: Data, cut: Cut) -> Data:
     part.n_id, part.e_id = cut.nodes, cut.edges
     part.batch_size, part.inverse_share, part.is_rim = cut.num_seeds, cut.inverse_share, cut.rim
     if ADJACENCY in data:
-        part[ADJACENCY] = data[ADJACENCY].of_part(part)
+        known = part[ADJACENCY] = data[ADJACENCY].of_part(part, field)
+        if field is not None:
+            part.x = known.x
     return part
+
+
+def _field_of(data: Data, cut: Cut) -> Field | None:
+    """Which nodes each conv has to compute, where the model is a chain of convs that are served."""
+    known = data.get(ADJACENCY)
+    if not cut.hops or known is None or known.reach is None or not known.is_of(data):
+        return None
+    if not known.reach.in_training:
+        return None
+    return Field.of_hops(cut.hops, known.reach.num_convs).to(cut.nodes.device)
 
 
 def _cut_of(batch: Data, degree: Tensor) -> Cut:
@@ -329,4 +348,5 @@ def _cut_of(batch: Data, degree: Tensor) -> Cut:
         len(nodes) if num_seeds is None else int(num_seeds),
         share.reciprocal()[edge_index[1]].float(),
         rim,
+        tuple(batch.get("num_sampled_nodes") or ()),
     )

@@ -48,7 +48,7 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         loader = NodeLoader(data, sampler, data.train_mask, batch_size=512, shuffle=True)
 
     Works in the main process only (``num_workers=0``), from one thread at a time. Holds one int64
-    an edge and two a node, besides ``data``'s own edges.
+    an edge and two a node.
 
     Args:
         data: The graph, whose edges must not be changed in place afterwards; another set of edges,
@@ -77,10 +77,9 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         self._generator = _generator(seed)
         num_nodes = _checked_num_nodes(data)
         sources, targets = message_edges(data).cpu()
-        self._sources = sources
-        # Edges by target: those into node v are _edge_ids[_starts[v] : _starts[v + 1]].
-        starts, edge_ids, _ = counting_sort(targets, num_nodes, sources)
-        self._starts, self._edge_ids = starts.long(), edge_ids.long()
+        # Edges by target: those into node v are at _starts[v] : _starts[v + 1] of these two.
+        starts, self._edge_ids, self._sources = counting_sort(targets, num_nodes, sources)
+        self._starts = starts.long()
         # Kept between calls, all -1: a new one would cost every batch time linear in num_nodes.
         self._local = torch.full((num_nodes,), -1)
 
@@ -145,13 +144,13 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         try:
             for fan_out in self.num_neighbors:
                 first_target = num_nodes - nodes[-1].numel()
-                target, edge = self._incoming(nodes[-1], fan_out)
-                source = self._sources[edge]
+                target, place = self._incoming(nodes[-1], fan_out)
+                source = self._sources[place].long()
                 new = torch.unique(source[self._local[source] < 0])
                 self._local[new] = torch.arange(num_nodes, num_nodes + new.numel())
                 num_nodes += new.numel()
                 nodes.append(new)
-                edges.append(edge)
+                edges.append(self._edge_ids[place].long())
                 rows.append(self._local[source])
                 columns.append(first_target + target)
         finally:
@@ -167,7 +166,7 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         )
 
     def _incoming(self, frontier: Tensor, fan_out: int) -> tuple[Tensor, Tensor]:
-        """For each sampled edge its target as a place in ``frontier``, and its id, ``[n]`` each."""
+        """Of each sampled edge its target's place in ``frontier``, and its own by target, ``[n]``."""
         start = self._starts[frontier]
         degree = self._starts[frontier + 1] - start
         if fan_out < 0:
@@ -183,7 +182,7 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         if bool(is_drawn.any()):
             draw = draw_with_replacement if self.replace else draw_distinct
             place[is_drawn[target]] = draw(degree[is_drawn], fan_out, self._generator).flatten()
-        return target, self._edge_ids[start[target] + place]
+        return target, start[target] + place
 
     def _check_range(self, seeds: Tensor) -> None:
         # Negative ones would index from the end.
