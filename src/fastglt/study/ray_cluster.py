@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,13 +88,15 @@ class Cluster:
         self.ray = import_ray()
         self._temporary: Path | None = None
         check_address(address)
-        target = _running() if address == AUTO else address
+        if self.ray.is_initialized():
+            raise InputError("this process has joined a cluster of Ray already; leave it first")
+        target = running_cluster() if address == AUTO else address
         try:
             if target is None:
                 self._start(needs)
             else:
                 self._join(target)
-            self._check(needs)
+            check_nodes(self.ray.nodes(), needs)
         except BaseException:
             self.close()
             raise
@@ -135,20 +138,28 @@ class Cluster:
         ) as error:  # fmt: skip
             raise InputError(f"{trouble}: {error}") from error
 
-    def _check(self, needs: Needs) -> None:
-        """Refuse what would wait for ever."""
-        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        for node in nodes:
-            if node.get("CPU", 0) >= needs.threads and node.get("GPU", 0) >= needs.gpus:
-                return
-        found = ", ".join(f"{node.get('CPU', 0):g}/{node.get('GPU', 0):g}" for node in nodes)
+
+def check_nodes(nodes: Sequence[Mapping[str, Any]], needs: Needs) -> None:
+    """Refuse runs that would wait for a node for ever.
+
+    Args:
+        nodes: As ``ray.nodes()`` describes them.
+        needs: What a run takes.
+
+    Raises:
+        InputError: If no node has that.
+    """
+    found = [node["Resources"] for node in nodes if node["Alive"]]
+    sizes = [(each.get("CPU", 0), each.get("GPU", 0)) for each in found]
+    if not any(cores >= needs.threads and gpus >= needs.gpus for cores, gpus in sizes):
+        listed = ", ".join(f"{cores:g} and {gpus:g}" for cores, gpus in sizes) or "no nodes"
         raise InputError(
-            f"a run needs a node with {needs}, and no node of the cluster has them (got cores/GPUs "
-            f"{found}); start such a node, or ask for fewer --threads"
+            f"a run needs a node with {needs}, which the cluster does not have (got cores and GPUs "
+            f"{listed}); start such a node, or ask for less by --threads and --device"
         )
 
 
-def _running() -> str | None:
+def running_cluster() -> str | None:
     """The cluster that Ray itself would join: that of ``$RAY_ADDRESS``, else of ``ray start``."""
     address = os.environ.get("RAY_ADDRESS")
     if address and address not in (AUTO, "local"):

@@ -173,7 +173,5 @@ def _died(error: Exception) -> str:
 
 
 def _not_run(error: Exception) -> str:
-    return (
-        "the worker could not run it; it needs the same Python, Ray and fastglt as the study: "
-        f"{error}"
-    )
+    *_, reason = str(error).strip().splitlines()
+    return f"the worker could not run it; it needs what this machine has installed: {reason}"
