@@ -121,14 +121,14 @@ class Cluster:
         )
 
     def _join(self, address: str) -> None:
-        if not _answers(address):
+        if address != AUTO and not _answers(address):
             raise InputError(f"no cluster of Ray answers at {address}; is it running?")
-        hint = (
-            ""
-            if address.startswith("ray://")
-            else "; this machine must be one of its nodes, otherwise take ray://host:10001"
+        hints = ["set RAY_AUTH_MODE=token if it asks for a token"]
+        if not address.startswith("ray://"):
+            hints.append("take ray://host:10001 if this machine is none of its nodes")
+        self._init(
+            address, f"the cluster of Ray at {address} cannot be joined ({', and '.join(hints)})"
         )
-        self._init(address, f"the cluster of Ray at {address} cannot be joined{hint}")
 
     def _init(self, address: str, trouble: str, **limits: Any) -> None:
         try:
@@ -160,18 +160,26 @@ def check_nodes(nodes: Sequence[Mapping[str, Any]], needs: Needs) -> None:
 
 
 def running_cluster() -> str | None:
-    """The cluster that Ray itself would join: that of ``$RAY_ADDRESS``, else of ``ray start``."""
+    """The address of the cluster that Ray itself would join, ``None`` if there is none.
+
+    Returns:
+        ``$RAY_ADDRESS``; or ``auto``, if the cluster that ``ray start`` made here is still there.
+
+    Raises:
+        InputError: If ``$RAY_ADDRESS`` is no address.
+    """
     address = os.environ.get("RAY_ADDRESS")
     if address and address not in (AUTO, "local"):
         check_address(address)
         return address
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     try:
-        address = (Path(folder) / "ray" / "ray_current_cluster").read_text().strip()
+        note = (Path(folder) / "ray" / "ray_current_cluster").read_text().strip()
     except OSError:
         return None
-    # The note outlives a cluster that was killed.
-    return address if _ADDRESS.fullmatch(address) and _answers(address) else None
+    # The note outlives a cluster that was killed. Its address is not used itself, because Ray
+    # brings its token only where it finds the cluster.
+    return AUTO if _ADDRESS.fullmatch(note) and _answers(note) else None
 
 
 def _answers(address: str) -> bool:
