@@ -37,8 +37,8 @@ from fastglt.study.jobs import key_of
 
 METHODS = "fastglt,one-shot,random,early-bird"
 SMALL = (
-    "--dataset=citeseer", "--hidden=32", "--dense-epochs=60", "--pretrain-epochs=10",
-    "--denoise-steps=60", "--retrain-epochs=60", "--edge-sparsity=0.3", "--weight-sparsity=0.9",
+    "--dataset=citeseer", "--hidden=16", "--dense-epochs=30", "--pretrain-epochs=5",
+    "--denoise-steps=30", "--retrain-epochs=30", "--edge-sparsity=0.3", "--weight-sparsity=0.9",
     f"--methods={METHODS}",
 )  # fmt: skip
 ENGINES = {"ray": ("--ray=auto",), "processes": ("--workers=2", "--threads=2")}
@@ -204,8 +204,8 @@ def summary(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """Command line of this program."""
     top = study_parser(__doc__, "ray-kill.jsonl")
-    top.add_argument("--seeds", type=int, default=5)
-    top.add_argument("--kills", type=int, default=12, help="of workers, at most")
+    top.add_argument("--seeds", type=int, default=4)
+    top.add_argument("--kills", type=int, default=10, help="of workers, at most")
     top.add_argument("--deaths", type=int, default=2, help="commands that are killed")
     top.add_argument("--repetitions", type=int, default=1)
     return top

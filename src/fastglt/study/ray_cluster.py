@@ -110,6 +110,8 @@ class Cluster:
     def _start(self, needs: Needs) -> None:
         # Read by torch in the workers: threads that wait by spinning slow the other workers down.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        # Ray's workers otherwise give way to all other processes, and a run's seconds are a result.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         self._temporary = _short_folder()
         self._init(
             "local",
