@@ -87,6 +87,7 @@ class Engine:
         pass
 
     def ended(self, jobs, run):
+        print("news of Ray")
         return (tried(run, job) for job in jobs)
 
 
@@ -106,6 +107,8 @@ def test_a_run_on_ray_asks_for_its_threads_and_its_gpu(
     # This machine need not have the device that the nodes have.
     outcome = compare("--methods=random", "--seeds=2", "--config=c.toml", *args)
     assert outcome.code == 0, outcome.err
+    assert "news of Ray" in outcome.err
+    assert "news of Ray" not in outcome.out
     assert Engine.made == ("ray://there:10001", needs)
     assert len(read_cells(tmp_path / "s")) == 4
 

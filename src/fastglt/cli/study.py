@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,11 @@ def engine_of(options: StudyOptions, device: str) -> Iterator[Engine]:
     from fastglt.study.ray_engine import RayEngine
 
     gpus = int(device == "cuda")
-    with RayEngine(options.ray, threads=options.threads or 1, gpus=gpus) as engine:
+    # Ray tells of dead workers on stdout, which is for results.
+    with (
+        redirect_stdout(sys.stderr),
+        RayEngine(options.ray, threads=options.threads or 1, gpus=gpus) as engine,
+    ):
         yield engine
 
 
