@@ -87,7 +87,7 @@ class Engine:
         pass
 
     def ended(self, jobs, run):
-        print("news of Ray")
+        sys.stdout.write("news of Ray\n")
         return (tried(run, job) for job in jobs)
 
 
