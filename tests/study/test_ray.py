@@ -96,7 +96,7 @@ def test_a_job_whose_worker_is_killed_is_begun_again_and_no_cell_is_lost_or_doub
 
 
 def kill_first(traces, label, seed):
-    for _ in range(600):
+    for _ in range(1800):
         if found := ray_jobs.begun(traces, label, seed):
             os.kill(found[0], signal.SIGKILL)
             return
@@ -228,14 +228,14 @@ def test_no_worker_outlives_a_study_that_is_interrupted_or_killed(tmp_path, shor
         stderr=subprocess.PIPE,
         text=True,
     )
-    for _ in range(600):
+    for _ in range(1800):
         if (workers := ray_jobs.begun(tmp_path, ray_jobs.HANGING, 0)) or study.poll() is not None:
             break
         time.sleep(0.1)
     study.send_signal(number)
-    _, said = study.communicate(timeout=60)
+    _, said = study.communicate(timeout=120)
     assert study.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), said
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert workers
