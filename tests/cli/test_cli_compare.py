@@ -21,7 +21,7 @@ QUICK = (*tiny_graph.QUICK, "--workers=1", "--threads=1", "--edge-sparsity=0.2")
 def _fresh(monkeypatch):
     """No graph of another test is kept, and the process has its memory as it is."""
     cell_module._loaded.cache_clear()
-    monkeypatch.setattr("fastglt.study.jobs.keep_memory", lambda: None)
+    monkeypatch.setattr("fastglt.study.processes.keep_memory", lambda: None)
 
 
 @pytest.fixture

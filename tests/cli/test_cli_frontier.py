@@ -18,7 +18,7 @@ from fastglt.study.cells import read_cells
 def _fresh(monkeypatch):
     """No graph of another test is kept, and the process has its memory as it is."""
     cell_module._loaded.cache_clear()
-    monkeypatch.setattr("fastglt.study.jobs.keep_memory", lambda: None)
+    monkeypatch.setattr("fastglt.study.processes.keep_memory", lambda: None)
 
 
 @pytest.fixture

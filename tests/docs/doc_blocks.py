@@ -8,6 +8,7 @@ A comment before a block changes that::
 
     <!-- test: skip, REASON -->           installs something or needs a GPU; not run
     <!-- test: needs real data -->        the whole page needs the dataset CiteSeer
+    <!-- test: needs ray -->              the whole page needs the extra ray
     <!-- test: raises NAME -->            Python code that ends with this exception
     <!-- test: exit CODE -->              commands of which the last ends with this code
     <!-- test: --OPTION VALUE ... -->     options that each command gets besides, to be shorter
@@ -27,7 +28,7 @@ PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
 LANGUAGES = {"python", "bash", "console", "toml", "text", ""}
 INCLUDE = "{.python}"
 """What stands after the fence of a file of the repository that is shown as it is."""
-DIRECTIVES = ("skip, ", "needs real data", "raises ", "exit ", "output", "--")
+DIRECTIVES = ("skip, ", "needs real data", "needs ray", "raises ", "exit ", "output", "--")
 
 _FENCE = re.compile(r"( *)(`{3,}|~{3,}) *(\S*) *(.*)")
 _COMMENT = re.compile(r" *<!-- test: (.*) -->")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 
@@ -13,7 +14,7 @@ from doc_blocks import DIRECTIVES, DOCS, INCLUDE, LANGUAGES, PAGES, ROOT, Block,
 from fastglt.data import load
 from fastglt.errors import DatasetNotFoundError
 
-REAL = "needs real data"
+REAL, RAY = "needs real data", "needs ray"
 BLOCKS = {page: blocks_of(page) for page in PAGES}
 LINKED = (ROOT / "benchmarks", ROOT / "examples")
 INSTALLS = ("pip install ", "git clone ", "make", "source ", "python -m venv ")
@@ -23,6 +24,9 @@ MOST_SKIPPED = 8
 def _case(page):
     needs_data = any(block.directive == REAL for block in BLOCKS[page])
     marks = [pytest.mark.real] if needs_data else []
+    if any(block.directive == RAY for block in BLOCKS[page]):
+        has_ray = importlib.util.find_spec("ray") is not None
+        marks.append(pytest.mark.skipif(not has_ray, reason="the extra ray is not installed"))
     return pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=marks)
 
 

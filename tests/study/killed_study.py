@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from fastglt.study.jobs import Job, run_jobs
+from fastglt.study.processes import Processes
 
 
 def tell_and_wait(job):
@@ -17,4 +18,4 @@ def tell_and_wait(job):
 
 if __name__ == "__main__":
     jobs = [Job("compare", "any", {"seed": seed}, seed, 0) for seed in range(2)]
-    list(run_jobs(Path(sys.argv[1]), jobs, tell_and_wait, workers=2, threads=2))
+    list(run_jobs(Path(sys.argv[1]), jobs, tell_and_wait, Processes(2, 2)))

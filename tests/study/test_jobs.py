@@ -13,17 +13,19 @@ import pytest
 
 from fastglt.errors import FastGLTError, InputError, OutputPathError
 from fastglt.study import jobs as module
+from fastglt.study import processes
 from fastglt.study.cells import append_cell, read_cells
 from fastglt.study.jobs import run_jobs
+from fastglt.study.processes import Processes
 
 
 @pytest.fixture(autouse=True)
 def _memory_as_it_is(monkeypatch):
-    monkeypatch.setattr(module, "keep_memory", lambda: None)
+    monkeypatch.setattr(processes, "keep_memory", lambda: None)
 
 
 def ended(folder, jobs, run=made_up.run, workers=1, threads=1):
-    return list(run_jobs(folder, jobs, run, workers=workers, threads=threads))
+    return list(run_jobs(folder, jobs, run, Processes(workers, threads)))
 
 
 @pytest.fixture
@@ -76,9 +78,8 @@ def test_a_job_that_fails_does_not_stop_the_others_and_is_tried_again(tmp_path, 
 
 
 def test_what_was_yielded_is_stored(tmp_path):
-    running = run_jobs(
-        tmp_path, [made_up.job(seed=seed) for seed in range(3)], made_up.run, workers=1, threads=1
-    )
+    jobs = [made_up.job(seed=seed) for seed in range(3)]
+    running = run_jobs(tmp_path, jobs, made_up.run, Processes(1, 1))
     for count in (1, 2):
         next(running)
         assert len(read_cells(tmp_path)) == count
@@ -155,7 +156,7 @@ def test_a_worker_that_dies_gives_an_error_and_finished_cells_stay(tmp_path):
     dying = [made_up.job(made_up.DYING, seed=9), made_up.job(made_up.DYING, seed=10)]
     yielded = []
     with pytest.raises(InputError, match=r"ended without an answer.*finished cells are kept"):
-        yielded += run_jobs(tmp_path, [*jobs, *dying], made_up.run, workers=2, threads=2)
+        yielded += run_jobs(tmp_path, [*jobs, *dying], made_up.run, Processes(2, 2))
     assert read_cells(tmp_path)[0] == made_up.cell(
         seed=0, ticket=read_cells(tmp_path)[0].test_ticket,
         spec=dict(jobs[0].spec), settings_hash=jobs[0].key[1],

@@ -30,7 +30,7 @@ from fastglt.cli.options import (
 )
 from fastglt.cli.records import DatasetRecord, recorded_name
 from fastglt.errors import InputError
-from fastglt.models import is_own_model, model_file, resolve_config
+from fastglt.models import absolute_spec, is_own_model, model_file, resolve_config
 from fastglt.search import METHOD_VERSION
 from fastglt.search.presets import resolve_settings
 from fastglt.settings import Settings
@@ -78,13 +78,17 @@ class StudyInputs(NamedTuple):
             )
         return inputs
 
-    def check(self) -> None:
+    def check(self, *, here: bool = True) -> None:
         """Load the graph and build the model once, so that what fails every run fails at once.
+
+        Args:
+            here: Whether the runs are made on this machine; others may have a device that it lacks.
 
         Raises:
             FastGLTError: If graph, task or model cannot be used.
         """
-        dataset = _loaded(self.data)
+        data = self._anchored
+        dataset = _loaded(data if here else data.model_copy(update={"device": "cpu"}))
         task = choose_task(self.task, dataset, self.links)
         build_model(self.model, dataset, task, seed=0)
 
@@ -109,13 +113,20 @@ class StudyInputs(NamedTuple):
 
     @property
     def _options(self) -> dict[str, Any]:
-        """What a worker needs to run a job."""
+        """What a worker needs to run a job, in whatever folder it is."""
         return {
-            "data": self.data.model_dump(),
+            "data": self._anchored.model_dump(),
             "task": self.task.model_dump(),
             "links": self.links.model_dump(),
-            "model": self.model.model_dump(),
+            "model": self.model.model_dump() | {"model": absolute_spec(self.model.model)},
         }
+
+    @property
+    def _anchored(self) -> DataOptions:
+        places = {name: getattr(self.data, name) for name in ("root", "data")}
+        return self.data.model_copy(
+            update={name: path.absolute() for name, path in places.items() if path is not None}
+        )
 
     @property
     def _fixed_split(self) -> int | None:
@@ -148,6 +159,7 @@ def run_job(job: Job) -> Cell:
     options = job.options
     data = DataOptions(**{**options["data"], "split_seed": job.split_seed})
     model_options = ModelOptions(**options["model"])
+    _check_files(job, data, model_options)
     dataset = _loaded(data)
     task = choose_task(TaskOptions(**options["task"]), dataset, LinkOptions(**options["links"]))
     settings = resolve_settings({**all_settings(job.spec), "seed": job.seed})
@@ -177,6 +189,18 @@ def run_job(job: Job) -> Cell:
     )
 
 
+def _check_files(job: Job, data: DataOptions, model: ModelOptions) -> None:
+    """Refuse files that are not those of the study: on another machine, or changed meanwhile."""
+    files: list[tuple[Path, Mapping[str, Any]]] = []
+    if data.data is not None:
+        files.append((data.data, job.spec["dataset"]))
+    if is_own_model(model.model):
+        files.append((model_file(model.model), job.spec["model_config"]))
+    for path, asked in files:
+        if _digest(path) != asked["sha256"]:
+            raise InputError(f"{str(path)!r} is not the file that the study was begun with")
+
+
 @functools.lru_cache(maxsize=2)
 def _loaded(options: DataOptions) -> LoadedDataset:
     """A graph, kept for the next job of this process."""
@@ -199,9 +223,16 @@ def _model_spec(options: ModelOptions) -> dict[str, Any]:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        state = path.stat()
+        return _digest_of(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _digest_of(path: Path, *_state: int) -> str:
+    """Kept for the next job, as long as size and time of change are the same."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _lacks_masks(path: Path) -> bool:

@@ -17,11 +17,18 @@ from fastglt.cli.options import (
     validated,
 )
 from fastglt.cli.output import STDOUT, Output, write_json
-from fastglt.cli.study import Outcome, as_json, check_study, print_tables, run_all
+from fastglt.cli.study import (
+    Outcome,
+    as_json,
+    check_study,
+    engine_of,
+    print_tables,
+    run_all,
+)
 from fastglt.errors import InputError
 from fastglt.models import is_own_model
 from fastglt.study.cells import BUDGET, Cell, Stage
-from fastglt.study.jobs import Done
+from fastglt.study.jobs import Done, Engine
 from fastglt.study.methods import Choice, choices
 from fastglt.study.plan import Plan
 from fastglt.study.statistics import Verdict, looks_up_to
@@ -41,9 +48,10 @@ def run(given: Mapping[str, Any]) -> None:
     if not any(inputs.settings.get(name) for name in BUDGET):
         raise InputError("nothing is to be pruned: give --edge-sparsity, --weight-sparsity or both")
     check_study(options)
-    inputs.check()
-    plan = declared_plan(options)
-    found = sequential_tables(inputs, options, plan, chosen, "compare")
+    with engine_of(options, inputs.data.device) as engine:
+        inputs.check(here=options.ray is None)
+        plan = declared_plan(options)
+        found = sequential_tables(engine, inputs, options, plan, chosen, "compare")
     to_stdout = options.json_file == STDOUT
     if options.json_file is not None:
         write_json(as_json(found.tables), options.json_file)
@@ -52,6 +60,7 @@ def run(given: Mapping[str, Any]) -> None:
 
 
 def sequential_tables(
+    engine: Engine,
     inputs: StudyInputs,
     options: CompareOptions | FrontierOptions,
     plan: Plan,
@@ -61,8 +70,9 @@ def sequential_tables(
     """Run the methods, those that stay undecided with more seeds at each look.
 
     Args:
+        engine: Where they are run.
         inputs: What all runs share.
-        options: Folder, seeds, workers.
+        options: Folder and seeds.
         plan: Margin and all looks that were declared of the study.
         chosen: The methods.
         stage: What the cells are for.
@@ -83,7 +93,7 @@ def sequential_tables(
         ]
         jobs.sort(key=lambda job: job.seed)  # so that early stops stay balanced
         seen |= {choice.label: look for choice in active}
-        finished = run_all(options, jobs)
+        finished = run_all(engine, options, jobs)
         cells += finished.cells
         failures += finished.failures
         found = tables(cells, plan.margin, plan.looks)

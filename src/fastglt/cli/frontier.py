@@ -12,11 +12,19 @@ from fastglt.cli.compare import declared_plan, sequential_tables
 from fastglt.cli.config_file import with_config
 from fastglt.cli.options import FRONTIER_SPECS, FrontierOptions, option_names, validated
 from fastglt.cli.output import STDOUT, Output, write_json
-from fastglt.cli.study import Outcome, as_json, check_study, print_tables, run_all
+from fastglt.cli.study import (
+    Outcome,
+    as_json,
+    check_study,
+    engine_of,
+    print_tables,
+    run_all,
+)
 from fastglt.errors import BudgetError, InputError
 from fastglt.search import METHODS
 from fastglt.study.cells import BUDGET, read_cells
 from fastglt.study.frontier import Probe, Search, search
+from fastglt.study.jobs import Engine
 from fastglt.study.methods import choices
 from fastglt.study.plan import Plan
 from fastglt.study.summary import POINTS, Table
@@ -48,14 +56,14 @@ def run(given: Mapping[str, Any]) -> None:
             f"the search (got {options.first_seed})"
         )
     check_study(options)
-    inputs.check()
-    plan = declared_plan(options)
-    found = search(
-        options.axis, _Validation(inputs, options, method), options.margin, options.resolution
-    )
-    outcome = Outcome([], [])
-    if found.best is not None:
-        outcome = _confirm(inputs, options, plan, method, found.best)
+    with engine_of(options, inputs.data.device) as engine:
+        inputs.check(here=options.ray is None)
+        plan = declared_plan(options)
+        validation = _Validation(engine, inputs, options, method)
+        found = search(options.axis, validation, options.margin, options.resolution)
+        outcome = Outcome([], [])
+        if found.best is not None:
+            outcome = _confirm(engine, inputs, options, plan, method, found.best)
     if options.json_file is not None:
         write_json(_json(options, method, found, outcome.tables), options.json_file)
     output = Output(sys.stderr if options.json_file == STDOUT else None)
@@ -83,8 +91,11 @@ def _check_pattern(pattern: str, options: FrontierOptions) -> None:
 class _Validation:
     """Tries a sparsity on the validation nodes, with seeds of its own."""
 
-    def __init__(self, inputs: StudyInputs, options: FrontierOptions, method: str) -> None:
-        self._inputs, self._options, self._method = inputs, options, method
+    def __init__(
+        self, engine: Engine, inputs: StudyInputs, options: FrontierOptions, method: str
+    ) -> None:
+        self._engine, self._inputs = engine, inputs
+        self._options, self._method = options, method
 
     def __call__(self, edge_sparsity: float, weight_sparsity: float) -> Sequence[float] | None:
         given = {
@@ -94,7 +105,8 @@ class _Validation:
         }
         (choice, *_) = choices([self._method], given)
         seeds = range(SEARCH_SEED, SEARCH_SEED + self._options.search_seeds)
-        finished = run_all(self._options, self._inputs.jobs("search", [choice], seeds))
+        jobs = self._inputs.jobs("search", [choice], seeds)
+        finished = run_all(self._engine, self._options, jobs)
         if finished.failures and all(
             isinstance(done.error, BudgetError) for done in finished.failures
         ):
@@ -104,7 +116,12 @@ class _Validation:
 
 
 def _confirm(
-    inputs: StudyInputs, options: FrontierOptions, plan: Plan, method: str, best: Probe
+    engine: Engine,
+    inputs: StudyInputs,
+    options: FrontierOptions,
+    plan: Plan,
+    method: str,
+    best: Probe,
 ) -> Outcome:
     """Read the test set once for the sparsity that was found, with seeds that are new.
 
@@ -127,7 +144,7 @@ def _confirm(
                 "would be to choose by the test set. Give another folder and a --first-seed above "
                 "those"
             )
-    return sequential_tables(inputs, options, plan, chosen, "confirm")
+    return sequential_tables(engine, inputs, options, plan, chosen, "confirm")
 
 
 def _is_second_look(spec: Mapping[str, Any], before: Mapping[str, Any]) -> bool:

@@ -221,7 +221,15 @@ class StudyOptions(_Options):
         description="processes that share the threads, and a device; default: one a core",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="threads of all of them together; default: one a core"
+        default=None,
+        ge=1,
+        description="threads of all of them together, default: one a core; on Ray of each run, "
+        "default: one",
+    )
+    ray: str | None = Field(
+        default=None,
+        description="make the runs on a cluster of Ray instead: auto joins the one that runs here "
+        "or starts one, host:port and ray://host:port join another; default: no",
     )
     json_file: Path | None = Field(
         default=None, alias="json", description="file for the result as JSON; - is stdout"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,10 @@ from fastglt.cli import formats
 from fastglt.cli.cells import run_job
 from fastglt.cli.options import StudyOptions
 from fastglt.cli.output import STDOUT, Output
-from fastglt.errors import FastGLTError, OutputPathError
+from fastglt.errors import FastGLTError, InputError, OutputPathError
 from fastglt.study.cells import CELLS, Cell
-from fastglt.study.jobs import Done, Job, Key, run_jobs
+from fastglt.study.jobs import Done, Engine, Job, Key, run_jobs
+from fastglt.study.processes import Processes
 from fastglt.study.statistics import Interval
 from fastglt.study.summary import Comparison, Row, Table
 
@@ -66,19 +68,50 @@ class Outcome:
         )
 
 
-def run_all(options: StudyOptions, jobs: Sequence[Job]) -> Finished:
+@contextmanager
+def engine_of(options: StudyOptions, device: str) -> Iterator[Engine]:
+    """Where the runs of a study are made: in processes of this machine, or on Ray.
+
+    Args:
+        options: Of the study.
+        device: Where a run computes.
+
+    Raises:
+        InputError: If options contradict each other, or Ray is not installed.
+    """
+    if options.ray is None:
+        cores = num_cores()
+        yield Processes(options.workers or cores, options.threads or cores)
+        return
+    if options.workers is not None:
+        raise InputError(
+            f"workers is for processes of this machine (got {options.workers} with ray="
+            f"{options.ray}); the cluster runs as many at once as its cores and GPUs allow"
+        )
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"with ray, device must be cpu or cuda; Ray says which (got {device!r})")
+    from fastglt.study.ray_engine import RayEngine
+
+    gpus = int(device == "cuda")
+    # Ray tells of dead workers on stdout, which is for results.
+    with (
+        redirect_stdout(sys.stderr),
+        RayEngine(options.ray, threads=options.threads or 1, gpus=gpus) as engine,
+    ):
+        yield engine
+
+
+def run_all(engine: Engine, options: StudyOptions, jobs: Sequence[Job]) -> Finished:
     """Run what is missing; a line on stderr tells of each run as it ends.
 
     Raises:
-        InputError: If the workers cannot be started.
+        InputError: If the engine cannot run them.
         OutputPathError: If the study cannot be written.
     """
-    cores = num_cores()
-    workers, threads = options.workers or cores, options.threads or cores
     cells: dict[Key, Cell] = {}
     failures: list[Done] = []
     start = time.monotonic()
-    ended = run_jobs(options.out, jobs, run_job, workers=workers, threads=threads)
+    ended = run_jobs(options.out, jobs, run_job, engine)
     for count, done in enumerate(ended, start=1):
         if done.cell is None:
             failures.append(done)

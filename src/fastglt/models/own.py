@@ -41,6 +41,14 @@ def model_file(spec: str) -> Path:
     return path
 
 
+def absolute_spec(spec: str) -> str:
+    """The same model, whatever folder it is built in; a named backbone stays what it is."""
+    if not is_own_model(spec):
+        return spec
+    path, function = _parts(spec)
+    return f"{Path(path).absolute()}:{function}"
+
+
 def load_model(spec: str, num_features: int, num_outputs: int) -> nn.Module:
     """Run a file of the user's own and build the model that it describes.
 

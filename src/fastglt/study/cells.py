@@ -8,6 +8,7 @@ never computed twice.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from fastglt.study.methods import DENSE, LIKE
 CELLS = "cells.jsonl"
 """Name of the file in a study's folder."""
 _BLOCK = 1 << 16
+_LOG = logging.getLogger(__name__)
 
 Stage = Literal["compare", "search", "confirm"]
 """What a cell is for: a comparison, or the search or the confirmation of a frontier. Cells of a
@@ -157,7 +159,8 @@ def cells_file(folder: Path) -> Path:
 def read_cells(folder: Path) -> list[Cell]:
     """All finished cells, in the order of their lines; none if there is no file.
 
-    A last line without its end, as a full disk leaves it, is left out.
+    A last line without its end, as a full disk or a killed process leaves it, is left out, and the
+    log says so.
 
     Raises:
         InputError: If a line is no cell; the message names it.
@@ -169,32 +172,83 @@ def read_cells(folder: Path) -> list[Cell]:
         return []
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-    whole, _, _ = text.rpartition(b"\n")
+    whole, _, rest = text.rpartition(b"\n")
+    if rest:
+        _LOG.warning("%s: the last line has no end and is left out; its run is not finished", path)
     lines = enumerate(whole.split(b"\n"), start=1)
-    return [_parsed(line, f"{path}, line {number}") for number, line in lines if line.strip()]
+    return [cell_of(line, f"{path}, line {number}") for number, line in lines if line.strip()]
 
 
 def append_cell(folder: Path, cell: Cell) -> None:
     """Append a cell as one line, whole, whoever else does so at the same time.
 
-    The rest of a line that a full disk cut off is removed first.
+    Writers wait for each other by a lock that the system takes back when its holder dies. The rest
+    of a line that a full disk or a killed writer cut off is removed first, and the log says so.
+    When this returns, the line is on the disk.
 
     Raises:
-        OutputPathError: If it cannot be written.
+        InputError: If a figure, such as NaN, has no JSON.
+        OutputPathError: If it cannot be written, or the file system has no locks.
     """
     path = cells_file(folder)
-    # Not in mode "json", which would write NaN as null.
-    line = _strict_json.dumps(cell.model_dump(by_alias=True), "cell") + "\n"
+    line = line_of(cell) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"), path.open("ab+") as file:
-            file.truncate(_end_of_whole_lines(file))
+            _remove_torn_line(file, path)
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputPathError(f"{str(path)!r} cannot be written: {reason}") from error
+    except NotImplementedError as error:
+        raise OutputPathError(
+            f"{str(path)!r} cannot be written: its file system has no locks ({error}), and without "
+            "them two writers would mix their lines; put the study on another one"
+        ) from error
+
+
+def line_of(cell: Cell) -> str:
+    """A cell as strict JSON on one line, without its end.
+
+    Raises:
+        InputError: If a figure, such as NaN, has no JSON.
+    """
+    # Not in mode "json", which would write NaN as null.
+    return _strict_json.dumps(cell.model_dump(by_alias=True), "cell")
+
+
+def cell_of(line: bytes, where: str) -> Cell:
+    """The cell of a line.
+
+    Args:
+        line: What :func:`line_of` made, as UTF-8.
+        where: How to name it in an error.
+
+    Raises:
+        InputError: If it is no cell.
+    """
+    try:
+        return Cell.model_validate(_strict_json.loads(line))
+    except ValidationError as error:
+        place, problem = first_problem(error)
+        raise InputError(
+            f"{where}: {place}: {problem}" if place else f"{where}: {problem}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not a cell: {error}") from None
+
+
+def _remove_torn_line(file: BinaryIO, path: Path) -> None:
+    size = file.seek(0, os.SEEK_END)
+    end = _end_of_whole_lines(file)
+    if end < size:
+        _LOG.warning(
+            "%s: removed a last line without its end, %d bytes that a crash or a full disk left",
+            path, size - end,
+        )  # fmt: skip
+        file.truncate(end)
 
 
 def _end_of_whole_lines(file: BinaryIO) -> int:
@@ -208,15 +262,3 @@ def _end_of_whole_lines(file: BinaryIO) -> int:
             return start + newline + 1
         end = start
     return 0
-
-
-def _parsed(line: bytes, where: str) -> Cell:
-    try:
-        return Cell.model_validate(_strict_json.loads(line))
-    except ValidationError as error:
-        place, problem = first_problem(error)
-        raise InputError(
-            f"{where}: {place}: {problem}" if place else f"{where}: {problem}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not a cell: {error}") from None

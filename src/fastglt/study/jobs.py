@@ -1,25 +1,15 @@
-"""Running the cells of a study that are not there yet, in processes that share the cores."""
+"""Running the cells of a study that are not there yet, wherever an engine runs them."""
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import parent_process
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from fastglt._memory import keep_memory
-from fastglt._processes import worker_context
 from fastglt.errors import FastGLTError, InputError, OutputPathError
 from fastglt.study.cells import Cell, Stage, append_cell, hash_of, read_cells
-
-if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess as ParentProcess
 
 Key = tuple[str, str, int, int]
 """Stage, settings hash, seed and seed of the split: one cell of a study."""
@@ -72,14 +62,32 @@ class Done:
     is_new: bool = True
 
 
+class Engine(Protocol):
+    """Where jobs are run: :class:`fastglt.study.processes.Processes` or ``ray_engine.RayEngine``.
+
+    A cell must depend on its job alone and not on the engine, so that a study that was begun by one
+    can be gone on with by another. Engines never write: :func:`run_jobs` alone does.
+    """
+
+    def ended(self, jobs: Sequence[Job], run: Run) -> Iterator[Done]:
+        """Yield every job once, as it ends, failed ones with their error.
+
+        Args:
+            jobs: What is to be run.
+            run: Runs one.
+
+        Raises:
+            InputError: If the jobs cannot be run at all, or not any longer.
+        """
+        ...
+
+
 def key_of(cell: Cell) -> Key:
     """The key of the job that a cell was made for."""
     return cell.stage, cell.settings_hash, cell.seed, cell.split_seed
 
 
-def run_jobs(
-    folder: Path, jobs: Sequence[Job], run: Run, *, workers: int, threads: int
-) -> Iterator[Done]:
+def run_jobs(folder: Path, jobs: Sequence[Job], run: Run, engine: Engine) -> Iterator[Done]:
     """Yield every job as it ends: those in the study first, then the others as they are run.
 
     New cells are appended to the study before they are yielded, so what was yielded is safe. The
@@ -89,11 +97,10 @@ def run_jobs(
         folder: The study.
         jobs: What is wanted.
         run: Runs a job.
-        workers: Number of processes; 1 uses this one.
-        threads: Threads of all of them together.
+        engine: Where.
 
     Raises:
-        InputError: If the workers cannot be started.
+        InputError: If the engine cannot run them.
         OutputPathError: If the study cannot be written.
     """
     found = {key_of(cell): cell for cell in read_cells(folder)}
@@ -103,56 +110,19 @@ def run_jobs(
             yield Done(job, found[job.key], is_new=False)
         else:
             missing.append(job)
-    each = max(1, threads // workers)  # whatever is missing, so that a resumed study agrees
-    for done in _ended(missing, run, min(workers, len(missing)), each):
+    for done in engine.ended(missing, run):
         yield done if done.cell is None else _stored(folder, done, done.cell)
 
 
-def _ended(jobs: Sequence[Job], run: Run, workers: int, threads: int) -> Iterator[Done]:
-    if workers <= 1:
-        _start(threads)
-        for job in jobs:
-            yield _tried(run, job)
-        return
-    # Threads that wait by spinning slow the other workers down.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    context = worker_context("fastglt.api")
-    pool = ProcessPoolExecutor(workers, context, _start, (threads,))
-    futures: list[Future[Done]] = [pool.submit(_tried, run, job) for job in jobs]
-    left = set(futures)
+def tried(run: Run, job: Job) -> Done:
+    """The job with its cell, or with what it failed by; for engines, in whatever process."""
     try:
-        for future in as_completed(futures):
-            left.discard(future)
-            yield future.result()
-    except BrokenProcessPool as error:
-        yield from (future.result() for future in left if _has_result(future))
-        raise InputError(
-            "a worker process ended without an answer, as when the machine runs out of memory; "
-            "finished cells are kept: go on with the same command, or with fewer --workers"
-        ) from error
-    finally:
-        # Without waiting for idle workers their pipe may be closed while Python still writes to it.
-        pool.shutdown(wait=not left, cancel_futures=True)
-
-
-def _has_result(future: Future[Done]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
-
-
-def _start(threads: int) -> None:
-    parent = parent_process()
-    if parent is not None:
-        Thread(target=_end_with, args=(parent,), daemon=True).start()
-    keep_memory()
-    import torch
-
-    torch.set_num_threads(threads)
-
-
-def _end_with(parent: ParentProcess) -> None:
-    """A killed study leaves no worker behind, whose result nobody would store."""
-    parent.join()
-    os._exit(1)
+        return Done(job, run(job))
+    except FastGLTError as error:
+        return Done(job, None, error)
+    except Exception as error:  # noqa: BLE001  (the user's model may raise anything)
+        text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+        return Done(job, None, FastGLTError(text))
 
 
 def _stored(folder: Path, done: Done, cell: Cell) -> Done:
@@ -164,13 +134,3 @@ def _stored(folder: Path, done: Done, cell: Cell) -> Done:
     except InputError as error:
         return Done(done.job, None, error)
     return done
-
-
-def _tried(run: Run, job: Job) -> Done:
-    try:
-        return Done(job, run(job))
-    except FastGLTError as error:
-        return Done(job, None, error)
-    except Exception as error:  # noqa: BLE001  (the user's model may raise anything)
-        text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
-        return Done(job, None, FastGLTError(text))
