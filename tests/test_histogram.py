@@ -169,7 +169,7 @@ def test_scores_in_a_memory_mapped_file_are_cut_without_reading_them_as_a_whole(
 def test_many_scores_need_little_memory_beyond_the_result(scores):
     before = f"from fastglt.masks import select_top\nn = 1 << 24\nscore = {scores}"
     # The result has a byte a score; chunks and histograms take some megabytes at any size.
-    assert peak_bytes(before, "select_top(score, n // 3)") < 2 * (1 << 24)
+    assert peak_bytes(before, "select_top(score, n // 3)") < 3 * (1 << 24)
 
 
 @LINUX

@@ -39,6 +39,9 @@ from fastglt.study.methods import Choice
 if TYPE_CHECKING:
     from fastglt.data import LoadedDataset
 
+_CHUNK = 1 << 20
+"""Bytes that are read at a time."""
+
 
 class StudyInputs(NamedTuple):
     """What all runs of a study share: graph, task, model and settings."""
@@ -196,15 +199,26 @@ def _model_spec(options: ModelOptions) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
+    """Of the contents of a file, or of the names and contents of the arrays in a folder."""
+    digest = hashlib.sha256()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_dir():
+            for file in sorted(path.glob("*.npy")):
+                digest.update(f"{file.name} {_digest(file)}\n".encode())
+            return digest.hexdigest()
+        with path.open("rb") as reader:
+            while chunk := reader.read(_CHUNK):
+                digest.update(chunk)
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def _lacks_masks(path: Path) -> bool:
     import numpy as np
 
+    if path.is_dir():
+        return not (path / "train_mask.npy").exists()
     try:
         with np.load(path) as file:
             return "train_mask" not in file.files
