@@ -11,8 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastglt.masks import histogram, select_top, selection, swap
-from fastglt.masks.histogram import Cut
+from fastglt.masks import Cut, histogram, select_top, selection, swap
 from peak_memory import LINUX, peak_bytes
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
