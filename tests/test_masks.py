@@ -356,3 +356,11 @@ def test_weight_mask_counts():
     full = WeightMask.full({"a": torch.zeros(2, 3)})
     assert (full.num_kept, full.sparsity) == (6, 0.0)
     assert WeightMask({}).sparsity == 0.0
+
+
+def test_edges_that_cannot_be_pairs_are_not_sorted(monkeypatch):
+    monkeypatch.setattr("fastglt.masks.groups.Pairing", None)
+    groups = EdgeGroups.from_edge_index(torch.tensor([[0, 0, 1, 2], [1, 2, 2, 2]]), 3)
+    assert not groups.undirected
+    assert groups.index.tolist() == [0, 1, 2, SELF_LOOP]
+    assert groups.ends.tolist() == [[0, 0, 1], [1, 2, 2]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,42 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise _unwritable(path, _reason(error)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Fill a folder under a temporary name and rename it to ``path`` when all went well.
+
+    Args:
+        path: The folder to create; nothing but an empty folder may be there.
+
+    Yields:
+        Path: The temporary folder, beside ``path``, for files only.
+
+    Raises:
+        OutputPathError: ``path`` exists, or the folder around it cannot be written.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        taken = target.exists() and not (target.is_dir() and not any(target.iterdir()))
+        temporary = _temporary_beside(target)
+        if not taken:
+            temporary.mkdir()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise _unwritable(path, _reason(error)) from error
+    if taken:
+        raise _unwritable(path, "it exists; give the name of a new folder")
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            _flush(file)
+        _flush_folder(temporary)
+        temporary.replace(target)
+        _flush_folder(target.parent)
+    except OSError as error:
+        raise _unwritable(path, _reason(error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

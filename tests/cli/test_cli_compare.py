@@ -217,12 +217,14 @@ def test_refused_before_anything_is_run(args, message, compare, made_up, monkeyp
     assert runs.jobs == []
 
 
-def test_graph_and_model_of_ones_own_in_two_processes(cli, tmp_path):
-    own_inputs.nodes(tmp_path / "g.npz")
+@pytest.mark.parametrize("graph", ["g.npz", "g"])
+def test_graph_and_model_of_ones_own_in_two_processes(graph, cli, tmp_path):
+    data = own_inputs.nodes(tmp_path / "g.npz")
+    datasets.save_mapped(data, tmp_path / "g")
     own_inputs.model(tmp_path / "net.py")
     sizes = [arg for arg in tiny_graph.QUICK if not arg.startswith("--hidden")]
     outcome = cli(
-        "compare", "--data=g.npz", "--model=net.py:build", *sizes, "--edge-sparsity=0.2",
+        "compare", f"--data={graph}", "--model=net.py:build", *sizes, "--edge-sparsity=0.2",
         "--seeds=1", "--workers=2", "--threads=2", "--out=s",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny_graph import QUICK
 
+from fastglt.data import save_mapped
 from fastglt.ticket import Ticket
 
 FILE = "ticket.safetensors"
@@ -43,6 +44,17 @@ def agreeing(cli):
         return result
 
     return run
+
+
+def test_a_folder_of_arrays_is_the_same_graph_as_the_file(found, agreeing, tmp_path):
+    data = own_inputs.nodes(tmp_path / "mine.npz", masks=False)
+    save_mapped(data, tmp_path / "mine")
+    of_file, of_folder = (found(f"--data={name}", *SIZED) for name in ("mine.npz", "mine"))
+    assert of_folder.settings["dataset"] == of_file.settings["dataset"]
+    assert torch.equal(of_folder.edge_keep, of_file.edge_keep)
+    assert of_folder.metrics["test_ticket"] == of_file.metrics["test_ticket"]
+    agreeing("--data=mine")
+    agreeing("--data=mine.npz")
 
 
 def test_a_graph_with_masks_of_its_own(found, agreeing, tmp_path):

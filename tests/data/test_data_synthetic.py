@@ -11,6 +11,7 @@ from torch_geometric.utils import contains_self_loops, is_undirected
 from fastglt.data import csbm
 from fastglt.data.validate import validate
 from fastglt.errors import InputError
+from peak_memory import LINUX, peak_bytes
 
 
 def edge_homophily(data) -> float:
@@ -141,3 +142,13 @@ def test_a_million_edges():
 def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         csbm(**arguments)
+
+
+@LINUX
+@pytest.mark.slow
+def test_drawing_and_grouping_a_large_graph_keep_to_a_bound_an_edge():
+    before = "from fastglt.data import csbm\nfrom fastglt.masks import EdgeGroups"
+    draw = "data = csbm(40_000, average_degree=25, degree_exponent=2.5)"
+    # 8 GB at 50 million edges, graph and features included; a quarter of it for the groups alone.
+    assert peak_bytes(before, draw) < 160 * 1_000_000
+    assert peak_bytes(f"{before}\n{draw}", "EdgeGroups.of(data)") < 60 * 1_000_000

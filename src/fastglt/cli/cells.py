@@ -41,6 +41,9 @@ from fastglt.study.methods import Choice
 if TYPE_CHECKING:
     from fastglt.data import LoadedDataset
 
+_CHUNK = 1 << 20
+"""Bytes that are read at a time."""
+
 
 class StudyInputs(NamedTuple):
     """What all runs of a study share: graph, task, model and settings."""
@@ -222,22 +225,33 @@ def _model_spec(options: ModelOptions) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
+    """Of the contents of a file, or of the names and contents of the arrays in a folder."""
     try:
+        if path.is_dir():
+            files = [(file.name, _digest(file)) for file in sorted(path.glob("*.npy"))]
+            listed = "".join(f"{name} {digest}\n" for name, digest in files)
+            return hashlib.sha256(listed.encode()).hexdigest()
         state = path.stat()
         return _digest_of(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=64)
 def _digest_of(path: Path, *_state: int) -> str:
     """Kept for the next job, as long as size and time of change are the same."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as reader:
+        while chunk := reader.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _lacks_masks(path: Path) -> bool:
     import numpy as np
 
+    if path.is_dir():
+        return not (path / "train_mask.npy").exists()
     try:
         with np.load(path) as file:
             return "train_mask" not in file.files

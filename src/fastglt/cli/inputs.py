@@ -269,7 +269,8 @@ def _load(options: DataOptions, transforms: list[dict[str, object]] | None) -> L
     split = _split(options.split)
     with working(f"loading {options.dataset if options.data is None else options.data.name}"):
         if options.data is not None:
-            return datasets.load_npz(
+            load = datasets.load_mapped if options.data.is_dir() else datasets.load_npz
+            return load(
                 options.data, split_seed=options.split_seed, split=split, transforms=transforms
             )
         return datasets.load(

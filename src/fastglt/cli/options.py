@@ -53,8 +53,9 @@ class DataOptions(RootOptions):
     )
     data: Path | None = Field(
         default=None,
-        description="graph of your own: a .npz file with edge_index, x and y, among others; "
-        "'python -m pydoc fastglt.data.npz' describes all of them",
+        description="graph of your own: a .npz file with edge_index, x and y, among others "
+        "('python -m pydoc fastglt.data.npz' describes all of them), or a folder of .npy files, "
+        "which are mapped into memory ('python -m pydoc fastglt.data.mapped')",
     )
     split_seed: int = Field(
         default=0,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fastglt.data.graphs import from_graph_splits as from_graph_splits
     from fastglt.data.links import from_link_splits as from_link_splits
     from fastglt.data.links import random_link_split as random_link_split
+    from fastglt.data.mapped import load_mapped as load_mapped
+    from fastglt.data.mapped import save_mapped as save_mapped
     from fastglt.data.npz import load_npz as load_npz
     from fastglt.data.npz import save_npz as save_npz
     from fastglt.data.synthetic import csbm as csbm
@@ -27,8 +29,10 @@ _NEED_TORCH = {
     "csbm": "synthetic",
     "from_graph_splits": "graphs",
     "from_link_splits": "links",
+    "load_mapped": "mapped",
     "load_npz": "npz",
     "random_link_split": "links",
+    "save_mapped": "mapped",
     "save_npz": "npz",
 }
 
@@ -42,8 +46,10 @@ __all__ = [
     "from_link_splits",
     "listing",
     "load",
+    "load_mapped",
     "load_npz",
     "random_link_split",
+    "save_mapped",
     "save_npz",
 ]
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 from fastglt.errors import GraphError
+
+_CHUNK: Final = 1 << 22
+"""How many numbers are checked at a time."""
 
 
 def tensor(data: Data, key: str) -> Tensor:
@@ -46,16 +51,17 @@ def check_finite(key: str, values: Tensor, what: str) -> None:
     Raises:
         GraphError: If there is NaN or infinity; the message names the first.
     """
-    finite = torch.isfinite(values)
-    if bool(finite.all()):
-        return
-    bad = (~finite).nonzero()
-    position = bad[0].tolist()
-    column = f", column {position[1]}" if len(position) > 1 else ""
-    raise GraphError(
-        f"data.{key} must be finite (got {float(values[tuple(position)])} at {what} "
-        f"{position[0]}{column})"
-    )
+    step = max(1, _CHUNK // max(values[:1].numel(), 1))
+    for start in range(0, len(values), step):
+        bad = (~torch.isfinite(values[start : start + step])).nonzero()
+        if bad.numel():
+            position = bad[0].tolist()
+            position[0] += start
+            column = f", column {position[1]}" if len(position) > 1 else ""
+            raise GraphError(
+                f"data.{key} must be finite (got {float(values[tuple(position)])} at {what} "
+                f"{position[0]}{column})"
+            )
 
 
 def check_pairs(key: str, pairs: Tensor, num_nodes: int, columns: str) -> None:

@@ -178,17 +178,17 @@ class Arrays:
         array = self._present(key)
         if array.dtype.kind not in "iu":
             raise GraphError(f"{key} must hold integers (got {array.dtype})")
-        wide = array.astype(np.int64)
+        wide = self._as_type(key, np.dtype(np.int64))
         if array.dtype == np.uint64 and bool((array > np.iinfo(np.int64).max).any()):
             raise GraphError(f"{key} must fit 64-bit signed integers (got {array.max()})")
-        return torch.from_numpy(np.ascontiguousarray(wide))
+        return torch.from_numpy(wide)
 
     def _floats(self, key: str) -> Tensor:
         array = self._present(key)
         if array.dtype.kind not in "iufb":
             raise GraphError(f"{key} must hold numbers (got {array.dtype})")
         with np.errstate(over="ignore"):  # becomes infinite, which the validator refuses
-            return torch.from_numpy(np.ascontiguousarray(array.astype(np.float32)))
+            return torch.from_numpy(self._as_type(key, np.dtype(np.float32)))
 
     def _labels(self, key: str) -> Tensor:
         array = self._present(key)
@@ -203,11 +203,16 @@ class Arrays:
 
     def _mask(self, key: str) -> Tensor:
         array = self._present(key)
-        wrong = np.argwhere((array != 0) & (array != 1))
-        if array.dtype.kind not in "iub" or wrong.size:
-            found = f"{array[tuple(wrong[0])]} at row {wrong[0][0]}" if wrong.size else array.dtype
-            raise GraphError(f"{key} must hold booleans (got {found})")
-        return torch.from_numpy(np.ascontiguousarray(array.astype(bool)))
+        # The bytes of what claims to be boolean may be others than 0 and 1.
+        numbers = array.view(np.uint8) if array.dtype.kind == "b" else array
+        if array.dtype.kind not in "iub":
+            raise GraphError(f"{key} must hold booleans (got {array.dtype})")
+        if numbers.size and (numbers.min() < 0 or numbers.max() > 1):
+            row = np.argwhere((numbers < 0) | (numbers > 1))[0]
+            raise GraphError(
+                f"{key} must hold booleans (got {numbers[tuple(row)]} at row {row[0]})"
+            )
+        return torch.from_numpy(self._as_type(key, np.dtype(bool)))
 
     def _flag(self, key: str) -> bool:
         array = self._present(key)
@@ -221,3 +226,7 @@ class Arrays:
         if key not in self._arrays:
             raise GraphError(f"{key} is missing from the file")
         return self._arrays[key]
+
+    def _as_type(self, key: str, dtype: np.dtype[Any]) -> Array:
+        """An array in rows of a type, the one that was read where it is so already."""
+        return np.ascontiguousarray(self._arrays[key].astype(dtype, copy=False))

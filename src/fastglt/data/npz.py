@@ -34,32 +34,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 
 from fastglt._atomic import atomic_write
-from fastglt.data._checks import check_shape
 from fastglt.data._npz_arrays import Arrays
-from fastglt.data.entry import LINK_PREDICTION, MULTILABEL, NODE_CLASSIFICATION
+from fastglt.data._own import arrays_of, own_graph
 from fastglt.data.forms import to_edge_index
-from fastglt.data.links import LINK_KEYS
-from fastglt.data.loading import LoadedDataset, split_record
-from fastglt.data.transforms import replay
-from fastglt.data.validate import check_graph, validate
-from fastglt.errors import GraphError, InputError
+from fastglt.data.loading import LoadedDataset
+from fastglt.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from torch_geometric.data import Data
 
-_METRICS: Final = {
-    NODE_CLASSIFICATION: "accuracy",
-    MULTILABEL: "roc_auc",
-    LINK_PREDICTION: "roc_auc",
-}
 _SIGNATURE: Final = b"PK"
 """First bytes of every zip file, an empty one too."""
-_SHARES: Final = {"train": 0.6, "val": 0.2}
 
 
 def load_npz(
@@ -90,22 +79,7 @@ def load_npz(
     """
     file = Path(path)
     data = Arrays(file.name, _read(file)).graph()
-    task = _task(data)
-    # Before the split is drawn, so that it is not blamed for what is wrong with the graph.
-    check_graph(data)
-    records = _records(data, task, split_seed, split, transforms)
-    data = replay(data, records)
-    num_classes = validate(data, task)
-    return LoadedDataset(
-        name=file.stem,
-        data=data,
-        num_classes=num_classes,
-        task=task,
-        source=f"file {file}",
-        transforms=records,
-        metric=_METRICS[task],
-        title=file.stem,
-    )
+    return own_graph(data, file.stem, f"file {file}", split_seed, split, transforms)
 
 
 def save_npz(data: Data, path: str | os.PathLike[str]) -> None:
@@ -125,14 +99,7 @@ def save_npz(data: Data, path: str | os.PathLike[str]) -> None:
     """
     if Path(path).suffix != ".npz":
         raise InputError(f"path must end in .npz (got {os.fspath(path)!r})")
-    contents: dict[str, Any] = {}
-    for key, value in to_edge_index(data).to_dict().items():
-        if key == "num_nodes":
-            contents[key] = np.asarray(int(value))
-        elif key == "repeated_links":
-            contents[key] = np.asarray(bool(value))
-        elif value is not None:
-            contents.update(_as_arrays(key, value))
+    contents: dict[str, Any] = dict(arrays_of(to_edge_index(data), keep_sparse=True))
     with atomic_write(path) as temporary, temporary.open("wb") as writer:
         np.savez_compressed(writer, **contents)
 
@@ -160,55 +127,3 @@ def _read(file: Path) -> dict[str, Any]:
     if not arrays:
         raise InputError(f"{file} must be a .npz archive of named arrays (got none)")
     return arrays
-
-
-def _task(data: Data) -> str:
-    if any(key in data for key in LINK_KEYS):
-        return LINK_PREDICTION
-    if data.get("y") is None:
-        raise GraphError(
-            "the file must say what is to be predicted: y, or the label edges of link prediction "
-            f"({', '.join(LINK_KEYS)}) (got neither)"
-        )
-    return MULTILABEL if data.y.dim() == 2 else NODE_CLASSIFICATION
-
-
-def _records(
-    data: Data,
-    task: str,
-    split_seed: int,
-    split: Mapping[str, float] | None,
-    transforms: Iterable[Mapping[str, Any]] | None,
-) -> tuple[dict[str, Any], ...]:
-    if transforms is not None:
-        return tuple(dict(record) for record in transforms)
-    if task == LINK_PREDICTION:
-        if split is not None:
-            raise InputError(
-                "split is for nodes, and the file says which edges are predicted (got "
-                f"split={dict(split)}); leave it out"
-            )
-        return ()
-    masks = [key for key in ("train_mask", "val_mask", "test_mask") if key in data]
-    if split is None and len(masks) in (1, 2):
-        raise GraphError(f"the file must have all three masks or none (got {', '.join(masks)})")
-    if split is None and masks:
-        return ()
-    check_shape("y", data.y, (data.num_nodes, *data.y.shape[1:]))
-    return (split_record(_SHARES if split is None else split, split_seed),)
-
-
-def _as_arrays(key: str, value: Any) -> dict[str, np.ndarray[Any, Any]]:
-    if key not in Arrays.WRITTEN or not isinstance(value, torch.Tensor):
-        raise GraphError(
-            f"data.{key} has no place in the file (places: {', '.join(Arrays.WRITTEN)}); delete it"
-        )
-    value = value.detach().cpu()
-    if value.layout != torch.sparse_csr:
-        return {key: value.numpy()}
-    return {
-        f"{key}_indptr": value.crow_indices().numpy(),
-        f"{key}_indices": value.col_indices().numpy(),
-        f"{key}_data": value.values().numpy(),
-        f"{key}_shape": np.asarray(value.shape),
-    }

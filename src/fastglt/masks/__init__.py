@@ -7,6 +7,7 @@ act on them is the business of :mod:`fastglt.gating`.
 from fastglt.masks.channels import ChannelGroup as ChannelGroup
 from fastglt.masks.groups import SELF_LOOP as SELF_LOOP
 from fastglt.masks.groups import EdgeGroups as EdgeGroups
+from fastglt.masks.histogram import Cut as Cut
 from fastglt.masks.mask import EdgeMask as EdgeMask
 from fastglt.masks.mask import WeightMask as WeightMask
 from fastglt.masks.patterns import FREE as FREE

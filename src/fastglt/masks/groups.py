@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from fastglt.errors import GraphError
-from fastglt.masks.pairing import Pairing
+from fastglt.masks.pairing import Pairing, may_be_balanced
 
 SELF_LOOP = -1
 """Group id of a self-loop: it belongs to no group and is always kept."""
@@ -93,11 +93,14 @@ class EdgeGroups:
                     f"{name} must have one row an edge, {edge_index.size(1)} in all "
                     f"(got shape {tuple(values.shape)})"
                 )
-        pairing = Pairing.of(edge_index, num_nodes)
-        note = pairing.disagreement(edge_index, given) if pairing.is_balanced else None
-        undirected = pairing.is_balanced and note is None
-        index, ends = _pairs(pairing, edge_index) if undirected else _single_edges(edge_index)
-        return cls(index, ends, num_nodes, undirected, note)
+        note = None
+        if may_be_balanced(edge_index, num_nodes):
+            pairing = Pairing.of(edge_index, num_nodes)
+            if pairing.is_balanced:
+                note = pairing.disagreement(edge_index, given)
+                if note is None:
+                    return cls(*_pairs(pairing, edge_index), num_nodes, True)
+        return cls(*_single_edges(edge_index), num_nodes, False, note)
 
     @property
     def num_groups(self) -> int:
@@ -135,9 +138,13 @@ def _pairs(pairing: Pairing, edge_index: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _single_edges(edge_index: Tensor) -> tuple[Tensor, Tensor]:
-    proper = edge_index[0] != edge_index[1]
-    index = (proper.cumsum(0, dtype=torch.int32) - 1).masked_fill_(~proper, SELF_LOOP)
-    return index, edge_index[:, proper].to(torch.int32)
+    is_loop = edge_index[0] == edge_index[1]
+    if not bool(is_loop.any()):
+        index = torch.arange(is_loop.numel(), dtype=torch.int32, device=is_loop.device)
+        return index, edge_index.to(torch.int32)
+    proper = ~is_loop
+    index = (proper.cumsum(0, dtype=torch.int32) - 1).masked_fill_(is_loop, SELF_LOOP)
+    return index, torch.stack([nodes.to(torch.int32)[proper] for nodes in edge_index])
 
 
 def _check_size(num_nodes: int, num_edges: int) -> None:

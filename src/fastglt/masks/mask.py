@@ -36,7 +36,7 @@ class EdgeMask:
     @property
     def num_kept(self) -> int:
         """Number of kept groups."""
-        return int(self.keep.sum())
+        return int(self.keep.count_nonzero())
 
     @property
     def sparsity(self) -> float:
@@ -72,7 +72,7 @@ class WeightMask(Mapping[str, Tensor]):
     @property
     def num_kept(self) -> int:
         """Number of kept weights."""
-        return sum(int(mask.sum()) for mask in self.masks.values())
+        return sum(int(mask.count_nonzero()) for mask in self.masks.values())
 
     @property
     def sparsity(self) -> float:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastglt.errors import BudgetError
+from fastglt.masks.histogram import Cut
+
+_MANY: Final = 1 << 20
+"""From how many scores on histograms are faster than copying and partitioning."""
 
 
 def check_sparsity(value: float, name: str) -> float:
@@ -39,37 +44,40 @@ def num_removed(total: int, sparsity: float) -> int:
     return math.floor(Fraction(str(check_sparsity(sparsity, "sparsity"))) * total)
 
 
-def select_top(score: Tensor, count: int) -> Tensor:
+def select_top(score: Tensor, count: int, among: Tensor | None = None) -> Tensor:
     """Mask of exactly ``count`` entries with the highest score, ties broken by index order.
+
+    Runs in O(n). Besides scores and result, large inputs need a constant amount of memory.
 
     Args:
         score: Scores of any shape, higher = keep. May hold infinities, but no NaN.
-        count: How many entries to select, ``0 <= count <= score.numel()``.
+        count: How many entries to select, from 0 to as many as there are.
+        among: Boolean, of the shape of ``score``: the entries that may be selected; the scores of
+            others are not looked at. None for all.
 
     Returns:
-        Boolean tensor of the shape of ``score`` with ``count`` entries set. Runs in O(n).
+        Boolean tensor of the shape of ``score`` with ``count`` entries set.
 
     Raises:
         ValueError: If ``count`` is out of range or a score is NaN.
     """
     flat = score.detach().reshape(-1)
-    if not 0 <= count <= flat.numel():
-        raise ValueError(f"count must be in [0, {flat.numel()}] (got {count})")
-    if bool(flat.isnan().any()):
-        raise ValueError("scores must not be NaN")
-    if count in (0, flat.numel()):
-        return torch.full(score.shape, count > 0, dtype=torch.bool, device=score.device)
-    threshold = _kth_smallest(flat, flat.numel() - count)
-    selected = flat > threshold
-    missing = count - int(selected.count_nonzero())
-    ties = (flat == threshold).nonzero().view(-1)
-    selected[ties[:missing]] = True
-    return selected.view(score.shape)
+    pool = None if among is None else among.reshape(-1)
+    size = flat.numel() if pool is None else int(pool.count_nonzero())
+    if not 0 <= count <= size:
+        raise ValueError(f"count must be in [0, {size}] (got {count})")
+    if flat.numel() >= _MANY:
+        return _select_by_histograms(flat, count, pool).view(score.shape)
+    if pool is None:
+        return _select_few(flat, count).view(score.shape)
+    result = pool.clone()
+    result[pool] = _select_few(flat[pool], count)
+    return result.view(score.shape)
 
 
 def num_grown(keep: Tensor, share: float, target: int) -> int:
     """How many components :func:`swap` regrows."""
-    kept = int(keep.sum())
+    kept = int(keep.count_nonzero())  # a sum would make wide integers of them first
     return min(int(share * kept) + max(target - kept, 0), keep.numel() - kept, target)
 
 
@@ -91,10 +99,29 @@ def swap(keep: Tensor, drop_score: Tensor, grow_score: Tensor, share: float, tar
         The new mask, a new tensor.
     """
     grown = num_grown(keep, share, target)
-    result = keep.clone()
-    result[keep] = select_top(drop_score[keep], target - grown)
-    result[~keep] = select_top(grow_score[~keep], grown)
+    result = select_top(drop_score, target - grown, keep)
+    result |= select_top(grow_score, grown, ~keep)
     return result
+
+
+def _select_by_histograms(flat: Tensor, count: int, pool: Tensor | None) -> Tensor:
+    cut = Cut.start(flat.dtype, count)
+    while not cut.is_final:
+        cut = cut.narrowed(cut.counts(flat, pool))
+    return cut.mask(flat, cut.wanted, pool)
+
+
+def _select_few(flat: Tensor, count: int) -> Tensor:
+    if bool(flat.isnan().any()):
+        raise ValueError("scores must not be NaN")
+    if count in (0, flat.numel()):
+        return torch.full_like(flat, count > 0, dtype=torch.bool)
+    threshold = _kth_smallest(flat, flat.numel() - count)
+    selected = flat > threshold
+    missing = count - int(selected.count_nonzero())
+    ties = (flat == threshold).nonzero().view(-1)
+    selected[ties[:missing]] = True
+    return selected
 
 
 def _kth_smallest(values: Tensor, position: int) -> float | int:

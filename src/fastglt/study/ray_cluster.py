@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastglt._processes import num_cores
+from fastglt._extras import require
 from fastglt.errors import InputError
 
 AUTO = "auto"
@@ -49,14 +49,7 @@ def import_ray() -> Any:
         InputError: If it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        return importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "ray":
-            raise
-        raise InputError(
-            'this needs the package ray, which is not installed; run: pip install "fastglt[ray]"'
-        ) from error
+    return require("ray", "ray")
 
 
 def check_address(address: str) -> None:

@@ -41,7 +41,7 @@ def check_ticket(ticket: TicketContent) -> None:
     for name in ("edge_sparsity", "weight_sparsity"):
         _check_share(f"metrics[{name!r}]", ticket.metrics.get(name, 0.0))
     if ticket.edge_weight is not None:
-        _check_edge_weight(ticket.edge_weight, int(ticket.edge_keep.sum()))
+        _check_edge_weight(ticket.edge_weight, int(ticket.edge_keep.count_nonzero()))
     if ticket.edge_list is not None:
         _check_edge_list(ticket.edge_list, ticket.graph)
     check_edge_rule(ticket.edge_rule)

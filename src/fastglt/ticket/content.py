@@ -93,7 +93,7 @@ class TicketContent:
     @property
     def num_edges_kept(self) -> int:
         """Number of edges kept; both directions of an undirected edge count."""
-        return int(self.edge_keep.sum())
+        return int(self.edge_keep.count_nonzero())
 
     @property
     def num_weights_kept(self) -> int:

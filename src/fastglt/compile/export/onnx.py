@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from fastglt._extras import require
 from fastglt.compile.export.quiet import quietly
-from fastglt.errors import CompileError, InputError
+from fastglt.errors import CompileError
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OUTPUT = "out"
@@ -28,15 +28,7 @@ def check() -> None:
         InputError: If one is missing.
     """
     for name in PACKAGES:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] != name:
-                raise
-            raise InputError(
-                f"ONNX needs the package {name}, which is not installed; "
-                'run: pip install "fastglt[onnx]"'
-            ) from error
+        require(name, "onnx")
 
 
 def write(program: ExportedProgram, path: Path) -> None:
