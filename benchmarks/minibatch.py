@@ -75,7 +75,9 @@ _BLOCKS_SEARCH = {
     "retrain_epochs": 10,
 }
 RUNS = {
-    "arxiv-dense": Run("ogbn-arxiv", ARXIV, {"method": "dense", "dense_epochs": 200, "patience": 40}),
+    "arxiv-dense": Run(
+        "ogbn-arxiv", ARXIV, {"method": "dense", "dense_epochs": 200, "patience": 40}
+    ),
     "arxiv-neighbor": Run("ogbn-arxiv", ARXIV, _ARXIV_SEARCH),
     "blocks": Run(2_000_000, BLOCKS, _BLOCKS_SEARCH),
     "blocks-random": Run(2_000_000, BLOCKS, _BLOCKS_SEARCH | {"method": "random"}),
@@ -86,7 +88,7 @@ EDGES_A_NODE = 25
 
 
 def block_model(num_nodes: int, seed: int) -> Data:
-    """A graph whose features tell little, so that neighbours count, and a third of these mislead."""
+    """A graph whose features tell little, so that neighbours count, most of which mislead."""
     return csbm(
         num_nodes,
         average_degree=EDGES_A_NODE,
@@ -122,7 +124,10 @@ def search(name: str, seed: int, threads: int, root: str | None, scale: float) -
         "num_edges": data.num_edges,
         "load_seconds": loaded,
         "events": [
-            {key: event[key] for key in ("step", "share", "edges_swapped", "weights_swapped", "metric")}
+            {
+                key: event[key]
+                for key in ("step", "share", "edges_swapped", "weights_swapped", "metric")
+            }
             for event in ticket.history
         ],
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
@@ -144,7 +149,9 @@ def all_keys(args: argparse.Namespace) -> list[Key]:
             "seed": seed,
             "threads": args.threads,
             "scale": args.scale,
-            "settings": {k: [*v] if isinstance(v, tuple) else v for k, v in RUNS[name].settings.items()},
+            "settings": {
+                k: [*v] if isinstance(v, tuple) else v for k, v in RUNS[name].settings.items()
+            },
             "version": METHOD_VERSION,
         }
         for seed in range(args.seeds)

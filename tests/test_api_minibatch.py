@@ -73,7 +73,9 @@ def test_metrics_are_those_of_the_whole_kept_graph():
     model, kept = ticket.apply(build("gcn", data), data)
     with torch.no_grad():
         right = model.eval()(kept.x, kept.edge_index).argmax(-1) == data.y
-    assert ticket.metrics["test_ticket"] == pytest.approx(float(right[data.test_mask].float().mean()))
+    assert ticket.metrics["test_ticket"] == pytest.approx(
+        float(right[data.test_mask].float().mean())
+    )
 
 
 def test_a_loader_of_ones_own():
@@ -93,9 +95,7 @@ def test_a_loader_of_ones_own():
 def test_clusters():
     pytest.importorskip("pymetis")
     data = graph()
-    ticket = _find(
-        build("gcn", data), data, sampler="cluster", num_clusters=6, batch_clusters=2
-    )
+    ticket = _find(build("gcn", data), data, sampler="cluster", num_clusters=6, batch_clusters=2)
     assert ticket.metrics["edge_sparsity"] == pytest.approx(0.4, abs=0.01)
 
 

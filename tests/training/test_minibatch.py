@@ -6,15 +6,15 @@ import copy
 
 import pytest
 import torch
-from torch_geometric.nn import GCN, GraphConv, TAGConv
+from torch_geometric.nn import GraphConv
 
+from fastglt.api.sampled import in_parts
 from fastglt.errors import InputError, ModelError
 from fastglt.settings import Settings
-from fastglt.api.sampled import in_parts
 from fastglt.training.inputs import with_edge_places, with_sparse_inputs
 from fastglt.training.known_graph import kept_view
 from fastglt.training.minibatch import MiniBatch
-from fastglt.training.parts import ClusterParts, NeighborParts, Sampling, dealt
+from fastglt.training.parts import ClusterParts, Sampling, dealt
 from fastglt.training.task import EDGE_PLACE
 from fastglt.training.tasks import LinkPrediction, NodeClassification
 from fastglt.training.teacher import Objective, Teacher
@@ -75,7 +75,9 @@ def test_epochs_differ_and_follow_from_the_seed():
 
     first, again, other = two(0), two(0), two(1)
     assert all(map(torch.equal, first, again))
-    assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    assert not all(
+        a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, other, strict=True)
+    )
     half = len(first) // 2
     assert not all(
         a.shape == b.shape and torch.equal(a, b)
@@ -110,7 +112,9 @@ def test_with_all_neighbours_seeds_get_what_the_whole_graph_gives(name, sparse):
         expected = task.encode(model, data)
         for part in _epoch(_task(data, weighted=weighted, guided=True), given):
             found = task.encode(model, part)[: part.batch_size]
-            torch.testing.assert_close(found, expected[part.n_id[: part.batch_size]], atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                found, expected[part.n_id[: part.batch_size]], atol=1e-5, rtol=0
+            )
 
 
 def test_sampled_sums_are_unbiased():
@@ -119,7 +123,7 @@ def test_sampled_sums_are_unbiased():
     torch.manual_seed(0)
     model = GraphConv(data.num_features, 4).eval()
     task = _task(data, (3,), batch_size=90, guided=True)
-    generator, total = torch.Generator(), 0.0
+    generator = torch.Generator()
     with torch.no_grad():
         expected = model(data.x, data.edge_index)
         draws = []
@@ -159,20 +163,18 @@ def test_sampled_gradients_are_unbiased_without_edge_weights():
     model = build("plain", data).eval()
 
     def slope(chosen):
+        def loss(part, gates):
+            nodes = part.n_id[:90] if "n_id" in part else torch.arange(90)
+            return (chosen.forward(model, part, gates)[:90] * nodes[:, None]).sum()
+
         leaf = torch.ones(data.num_edges, requires_grad=True)
-        loss = chosen.on_scored(
-            data, torch.Generator(), leaf,
-            lambda part, gates: chosen.forward(model, part, gates)[:90].square().sum() * 0
-            + (chosen.forward(model, part, gates)[:90] * (part.n_id[:90] if "n_id" in part else torch.arange(90))[:, None]).sum(),
-            everyone=True,
-        )  # fmt: skip
-        return torch.autograd.grad(loss, leaf)[0]
+        total = chosen.on_scored(data, torch.Generator(), leaf, loss, everyone=True)
+        return torch.autograd.grad(total, leaf)[0]
 
     draws = torch.stack([slope(task) for _ in range(200)])
-    expected = slope(whole)
-    # A mean over sampled messages divides by fewer: a share of the edges has as much of it more.
+    # A mean over sampled messages divides by fewer: each has as much of it more.
     degree = torch.bincount(data.edge_index[1], minlength=90)[data.edge_index[1]]
-    expected = expected * (degree / degree.clamp_max(4))
+    expected = slope(whole) * (degree / degree.clamp_max(4))
     spread = draws.std(0) / 200**0.5 + 1e-4 * expected.abs() + 1e-4
     assert float(((draws.mean(0) - expected).abs() / spread).max()) < 6
 
@@ -184,7 +186,9 @@ def test_a_pruned_graph_has_parts_of_its_own():
     keep = torch.arange(data.num_edges) % 3 > 0
     kept = kept_view(data, keep)
     part = task.batch(kept, generator)
-    assert torch.equal(part.n_id[part.edge_index[:, : len(part.e_id)]], kept.edge_index[:, part.e_id])
+    assert torch.equal(
+        part.n_id[part.edge_index[:, : len(part.e_id)]], kept.edge_index[:, part.e_id]
+    )
 
 
 def test_a_part_without_a_label_teaches_nothing():

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastglt._processes import num_cores
 from fastglt._extras import require
+from fastglt._processes import num_cores
 from fastglt.errors import InputError
 
 AUTO = "auto"

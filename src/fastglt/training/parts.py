@@ -17,8 +17,8 @@ from torch_geometric.data import Data
 from torch_geometric.loader import NeighborLoader, NodeLoader
 from torch_geometric.typing import WITH_PYG_LIB
 
-from fastglt.errors import InputError
 from fastglt._extras import require
+from fastglt.errors import InputError
 from fastglt.masks import counting_sort
 from fastglt.training.field import Field
 from fastglt.training.focus import rows_of_nodes
@@ -103,8 +103,11 @@ class PartSource(Protocol):
 
 
 class NeighborParts:
-    """Neighbourhoods of random seeds: PyG's ``NeighborLoader`` where ``pyg-lib`` is installed,
-    else :class:`~fastglt.training.sampling.NeighborSampler` under its ``NodeLoader``."""
+    """Neighbourhoods of random seeds.
+
+    They come from PyG's ``NeighborLoader`` where ``pyg-lib`` is installed, else from
+    :class:`~fastglt.training.sampling.NeighborSampler` under its ``NodeLoader``.
+    """
 
     def __init__(self, data: Data, sampling: Sampling) -> None:
         self._batch_size = sampling.batch_size
@@ -137,8 +140,11 @@ class NeighborParts:
 
 
 class ClusterParts:
-    """Random clusters of a graph partition with all edges among them (Cluster-GCN, KDD 2019, arXiv
-    1905.07953); the partition is METIS's, by ``pymetis``."""
+    """Random clusters of a graph partition with all edges among them.
+
+    Source: Chiang et al., "Cluster-GCN", KDD 2019, arXiv 1905.07953. The partition is METIS's, by
+    ``pymetis``.
+    """
 
     def __init__(self, data: Data, sampling: Sampling) -> None:
         pymetis = require("pymetis", "metis")
@@ -160,9 +166,7 @@ class ClusterParts:
         # The chance that another cluster is in the same part as the target's.
         others = (self._together - 1) / (count - 1) if count > 1 else 1.0
         self._inverse = 1 / others if others > 0 else 1.0
-        in_cluster, self._nodes, _ = counting_sort(
-            self._cluster, count, torch.arange(num_nodes)
-        )
+        in_cluster, self._nodes, _ = counting_sort(self._cluster, count, torch.arange(num_nodes))
         self._first = in_cluster.long()
 
     def num_parts(self, num_seeds: int) -> int:

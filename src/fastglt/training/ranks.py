@@ -14,7 +14,6 @@ from torch import Tensor
 
 from fastglt.errors import RankError
 
-
 PATIENCE = timedelta(minutes=30)
 """How long a rank waits for another one."""
 

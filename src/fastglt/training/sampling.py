@@ -166,7 +166,7 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         )
 
     def _incoming(self, frontier: Tensor, fan_out: int) -> tuple[Tensor, Tensor]:
-        """Of each sampled edge its target's place in ``frontier``, and its own by target, ``[n]``."""
+        """Each sampled edge's target, as a place in ``frontier``, and its own place by target."""
         start = self._starts[frontier]
         degree = self._starts[frontier + 1] - start
         if fan_out < 0:

@@ -120,9 +120,7 @@ class LinkPrediction(NamedTask):
         """A batch with all messages, so that every edge has a gradient."""
         return self.asked(data, generator)
 
-    def asked(
-        self, data: Data, generator: torch.Generator, rank: int = 0, size: int = 1
-    ) -> Data:
+    def asked(self, data: Data, generator: torch.Generator, rank: int = 0, size: int = 1) -> Data:
         """``data`` with a batch of pairs, or with every ``size``-th of them from ``rank`` on."""
         chosen = self._draw(data, generator)
         return _asked_about(data, chosen, generator, slice(rank, None, size))
@@ -187,9 +185,7 @@ class LinkPrediction(NamedTask):
         return order[: self._batch_size(data)].to(data.edge_index.device)
 
 
-def _asked_about(
-    data: Data, chosen: Tensor, generator: torch.Generator, share: slice
-) -> Data:
+def _asked_about(data: Data, chosen: Tensor, generator: torch.Generator, share: slice) -> Data:
     if _KEYS not in data:
         raise InputError("LinkPrediction.batch needs the graph that its prepare() returned")
     result = copy.copy(data)
