@@ -15,10 +15,11 @@ from fastglt import data as datasets
 from fastglt.training.ranks import Ranks, _packed
 from helpers import graph, states_equal
 
+MODEL = ("--hidden=16", "--dropout=0")
 SETTINGS = (
-    "--hidden=16", "--dropout=0", "--edge-sparsity=0.4", "--weight-sparsity=0.6",
-    "--sampler=neighbor", "--fanout=-1,-1", "--dense-epochs=6", "--pretrain-epochs=2",
-    "--denoise-steps=12", "--interval=3", "--retrain-epochs=6", "--threads=1",
+    "--edge-sparsity=0.4", "--weight-sparsity=0.6", "--sampler=neighbor", "--fanout=-1,-1",
+    "--dense-epochs=6", "--pretrain-epochs=2", "--denoise-steps=12", "--interval=3",
+    "--retrain-epochs=6", "--threads=1",
 )  # fmt: skip
 
 
@@ -44,7 +45,9 @@ def folder(tmp_path):
 @pytest.mark.slow
 def test_two_ranks_find_what_one_finds(folder):
     """Every step has 36 labelled and 54 other seeds, of which each rank takes half."""
-    (one, first), (two, second) = (_find(folder, ranks, "--batch-size=90") for ranks in (1, 2))
+    (one, first), (two, second) = (
+        _find(folder, ranks, *MODEL, "--batch-size=90") for ranks in (1, 2)
+    )
     assert first.returncode == 0, first.stderr
     assert second.returncode == 0, second.stderr
     assert len(re.findall("validation accuracy", second.stdout)) == 1
@@ -79,7 +82,7 @@ def test_a_rank_that_dies_ends_the_search_with_a_message(folder):
 
 
 def test_several_processes_need_parts(folder):
-    _, ended = _find(folder, 2, "--sampler=none", "--fanout=15,10")
+    _, ended = _find(folder, 2, *MODEL, "--sampler=none")
     assert ended.returncode != 0
     assert "several processes share a search by its mini-batches" in ended.stderr
 
