@@ -298,7 +298,7 @@ class _Slopes:
             raise ModelError("the loss does not depend on the edges of a part of the graph")
         (slope,) = torch.autograd.grad(value, gate, allow_unused=True)
         slope = torch.zeros_like(gate) if slope is None else slope.nan_to_num(0.0, 0.0, 0.0)
-        own, rim = slope.split([len(edges), loops])
+        own, rim = torch.split(slope, [len(edges), loops])
         if self._degree is None:
             own = own * part.inverse_share.to(own)
         self._by_edge.index_add_(0, edges, own)

@@ -7,7 +7,7 @@ To add a way to cut a graph, write a class with :class:`PartSource`'s methods an
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -214,7 +214,7 @@ class GivenParts:
             ) from error
         if self._count == 0:
             raise InputError("loader must return at least one batch (got none)")
-        self._batches = iter(())
+        self._batches: Iterator[Data] = iter(())
         self._degree = in_degree(data)
         self._num_nodes = int(data.num_nodes)
 
@@ -231,7 +231,7 @@ class GivenParts:
     def cut(self, seeds: Tensor, seed: int) -> Cut:
         """The next batch."""
         with seeded(seed):
-            batch = next(self._batches, None)
+            batch: Data | None = next(self._batches, None)
             if batch is None:  # the order was another source's
                 self._batches = iter(self._loader)
                 batch = next(self._batches)

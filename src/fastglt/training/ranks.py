@@ -60,7 +60,7 @@ class Ranks:
             flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
             self.sum(flat).div_(self.size)
             sizes = [gradient.numel() for gradient in gradients]
-            for gradient, mean in zip(gradients, flat.split(sizes), strict=True):
+            for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
                 gradient.copy_(mean.view_as(gradient))
 
     def agree(self, tensors: Mapping[str, Tensor]) -> None:
