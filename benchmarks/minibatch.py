@@ -76,7 +76,7 @@ _BLOCKS_SEARCH = {
 }
 RUNS = {
     "arxiv-dense": Run(
-        "ogbn-arxiv", ARXIV, {"method": "dense", "dense_epochs": 200, "patience": 40}
+        "ogbn-arxiv", ARXIV, {"method": "dense", "dense_epochs": 150, "patience": 30}
     ),
     "arxiv-neighbor": Run("ogbn-arxiv", ARXIV, _ARXIV_SEARCH),
     "blocks": Run(2_000_000, BLOCKS, _BLOCKS_SEARCH),
