@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
+from fastglt._csr import ignore_csr_warnings
 from fastglt.gating.csr import csr_messages, has_message_hooks, supports_csr_messages
 from fastglt.masks import counting_sort
 
@@ -37,7 +38,7 @@ def lean_inference(model: nn.Module, edge_index: Tensor) -> Iterator[None]:
     if edge_index.size(1) <= LARGEST_CHUNK:
         yield
     elif supports_csr_messages(model):
-        with csr_messages(model, edge_index):
+        with csr_messages(model, edge_index), ignore_csr_warnings():
             yield
     else:
         with chunked_messages(model):
