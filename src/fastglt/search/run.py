@@ -163,7 +163,9 @@ def denoise(run: SearchRun) -> None:
                 )
             due = denoiser.due
             metric = run.val_metric() if due else None
-            denoiser.step(score=run.score, metric=metric)
+            event = denoiser.step(score=run.score, metric=metric)
+            if event is not None:
+                context.callback.on_event(event)
             context.callback.on_step("denoise", step, metric)
             if denoiser.converged or 0 < patience <= denoiser.events_since_best:
                 break

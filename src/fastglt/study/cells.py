@@ -11,19 +11,19 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fastglt import _strict_json
+from fastglt._json_lines import end_of_whole_lines
 from fastglt.errors import InputError, OutputPathError
 from fastglt.settings import NEUTRAL, Settings, first_problem
 from fastglt.study.methods import DENSE, LIKE
 
 CELLS = "cells.jsonl"
 """Name of the file in a study's folder."""
-_BLOCK = 1 << 16
 
 Stage = Literal["compare", "search", "confirm"]
 """What a cell is for: a comparison, or the search or the confirmation of a frontier. Cells of a
@@ -186,26 +186,13 @@ def append_cell(folder: Path, cell: Cell) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"), path.open("ab+") as file:
-            file.truncate(_end_of_whole_lines(file))
+            file.truncate(end_of_whole_lines(file))
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputPathError(f"{str(path)!r} cannot be written: {reason}") from error
-
-
-def _end_of_whole_lines(file: BinaryIO) -> int:
-    """Where the last line that has an end ends."""
-    end = file.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(0, end - _BLOCK)
-        file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0
 
 
 def _parsed(line: bytes, where: str) -> Cell:
