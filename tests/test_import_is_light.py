@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torch_geometric", "matplotlib", "ogb", "onnx", "onnxscript", "onnxruntime")
+HEAVY = (
+    "torch", "torch_geometric", "matplotlib", "ogb", "onnx", "onnxscript", "onnxruntime",
+    "tensorboard",
+)  # fmt: skip
 
 # Prints the heavy modules on its last line, also when the program ends with SystemExit.
 PROBE = """
