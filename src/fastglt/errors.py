@@ -10,6 +10,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_SHOWN = 200
+"""Characters of a value that a message shows."""
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: what came from a file may be megabytes long.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        str: Its ``repr``, cut short.
+    """
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
 
 class FastGLTError(Exception):
     """Base class of all exceptions of this package."""
@@ -44,9 +60,11 @@ class UnknownNameError(InputError):
         self.kind = kind
         self.name = name
         self.available = tuple(sorted(available))
-        nearest = difflib.get_close_matches(name.lower(), self.available, n=1, cutoff=0.5)
+        lower = name[:MOST_SHOWN].lower()
+        nearest = difflib.get_close_matches(lower, self.available, n=1, cutoff=0.5)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        super().__init__(f"unknown {kind} {name!r}{hint} (available: {', '.join(self.available)})")
+        available_names = ", ".join(self.available)
+        super().__init__(f"unknown {kind} {shown(name)}{hint} (available: {available_names})")
 
     def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, tuple[str, ...]]]:
         return type(self), (self.kind, self.name, self.available)
