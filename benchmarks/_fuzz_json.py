@@ -1,6 +1,6 @@
 """Mutations of bytes and of JSON documents.
 
-All take a :class:`random.Random`, which hypothesis controls in its engine and a seed elsewhere.
+All take a :class:`random.Random`, by which a change can be made again.
 """
 
 from __future__ import annotations

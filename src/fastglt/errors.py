@@ -14,17 +14,23 @@ MOST_SHOWN = 200
 """Characters of a value that a message shows."""
 
 
+def cut(text: str, most: int = MOST_SHOWN) -> str:
+    """The beginning of a text: what came from a file may be megabytes long.
+
+    Args:
+        text: Any text.
+        most: Characters to keep.
+    """
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def shown(value: object) -> str:
-    """A value as a message shows it: what came from a file may be megabytes long.
+    """A value as a message shows it: the beginning of its ``repr``.
 
     Args:
         value: Anything.
-
-    Returns:
-        str: Its ``repr``, cut short.
     """
-    text = repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+    return cut(repr(value))
 
 
 class FastGLTError(Exception):

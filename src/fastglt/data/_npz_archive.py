@@ -57,6 +57,8 @@ def read_arrays(reader: BinaryIO, ignored: Collection[str]) -> dict[str, Array]:
         with zipfile.ZipFile(reader) as archive:
             size = reader.seek(0, 2)
             members = _members(archive, size, ignored)
+            needed = sum(_checked(archive, info) for info in members.values())
+            check_fits(needed, "the graph")
             return {name: _array(archive, info) for name, info in members.items()}
     except InputError:
         raise
@@ -89,7 +91,8 @@ def _members(
     return members
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
+def _checked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
+    """Refuse an array by its header; the bytes that reading and using it takes."""
     with archive.open(info) as member:
         version = npy.read_magic(member)
         if version not in _HEADERS:
@@ -109,7 +112,10 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
             f"the array {shown(info.filename)} declares {count} numbers of {dtype} and holds "
             f"{info.file_size - start} bytes"
         )
-    check_fits(info.file_size + 8 * _COPIES * count, f"the array {shown(info.filename)}")
+    return info.file_size + 8 * _COPIES * count
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     with archive.open(info) as member:
         array: Array = npy.read_array(member, allow_pickle=False)
     return array
