@@ -63,11 +63,7 @@ def _by_atheris(args: argparse.Namespace) -> None:
     import atheris
     import torch_geometric  # noqa: F401  not to be instrumented
 
-    instrumented = ("fastglt.ticket", "fastglt._strict_json", "fastglt.study", "fastglt.cli")
-    with atheris.instrument_imports(
-        include=[*instrumented, "fastglt.data", "fastglt.settings", "fastglt._json_lines"],
-        enable_loader_override=False,
-    ):
+    with atheris.instrument_imports(include=["fastglt"], enable_loader_override=False):
         from _fuzz_guard import Guard
         from _fuzz_targets import TARGETS
     target = TARGETS[args.target]

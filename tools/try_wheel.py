@@ -27,34 +27,7 @@ _Result = TypeVar("_Result")
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("src", "pyproject.toml", "README.md", "LICENSE")
 MUST_HAVE = ("py.typed", "compile/native/kernels.cpp", "report/template.html.j2", "cli/app.py")
-SEARCH = (
-    "fastglt find --data graph.npz --hidden 8 --edge-sparsity 0.3 --weight-sparsity 0.5 "
-    "--dense-epochs 5 --pretrain-epochs 2 --denoise-steps 12 --retrain-epochs 5 "
-    "--threads 1 --json result.json --log run.jsonl"
-)
-COMMANDS = (
-    "fastglt --version",
-    "fastglt --help",
-    "python make_graph.py",
-    SEARCH,
-    "fastglt show ticket.safetensors",
-    "fastglt eval ticket.safetensors --data graph.npz --threads 1",
-    "python use_ticket.py",
-)
-MAKE_GRAPH = """
-from fastglt import data
-data.save_npz(data.csbm(200, num_classes=3, seed=0), "graph.npz")
-"""
-USE_TICKET = """
-import json
-import fastglt
-ticket = fastglt.Ticket.load("ticket.safetensors")
-assert ticket.num_edges_kept < ticket.edge_keep.numel(), ticket
-last = json.loads(open("run.jsonl").read().splitlines()[-1])
-assert last["event"] == "run_end", last
-assert last["metrics"]["val_ticket"] == json.load(open("result.json"))["val_ticket"]
-print(fastglt.__file__)
-"""
+COMMANDS = ("fastglt --version", "fastglt --help", "python smoke.py", "python where.py")
 
 
 def main() -> None:
@@ -119,10 +92,10 @@ def install(folder: Path, wheel: Path, pip_args: list[str], torch_args: list[str
 
 
 def use(scratch: Path, python: Path) -> None:
-    """Run the commands of a first search, away from the repository."""
+    """Run the commands of the wheel and ``smoke.py``, away from the repository."""
     scratch.mkdir()
-    (scratch / "make_graph.py").write_text(MAKE_GRAPH)
-    (scratch / "use_ticket.py").write_text(USE_TICKET)
+    shutil.copy(ROOT / "tools" / "smoke.py", scratch)
+    (scratch / "where.py").write_text("import fastglt; print(fastglt.__file__)")
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     env["PATH"] = f"{python.parent}{os.pathsep}{env['PATH']}"
     output = ""
@@ -144,7 +117,15 @@ def use(scratch: Path, python: Path) -> None:
 
 
 def _pip(python: list[Path | str], *arguments: str) -> None:
-    command = [*python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    command = [
+        *python,
+        "-m",
+        "pip",
+        "--quiet",
+        "--quiet",
+        "--disable-pip-version-check",
+        *arguments,
+    ]
     subprocess.run(command, check=True)
 
 

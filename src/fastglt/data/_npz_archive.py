@@ -6,9 +6,9 @@ of a dozen types; what is read here is bounded by the size of the file and the f
 
 from __future__ import annotations
 
-import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -33,7 +33,7 @@ _COPIES: Final = 3
 """Copies of an array in 8 bytes a number that exist at once while a graph is made and checked."""
 _FAILURES: Final = (
     *(ValueError, TypeError, LookupError, EOFError, RecursionError, ArithmeticError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, tokenize.TokenError),
 )
 """What zipfile and numpy raise on damaged files."""
 
