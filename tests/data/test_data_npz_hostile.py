@@ -41,7 +41,7 @@ HOSTILE = {
     "a shape that is not there": (_member("'<f4'", "(2**40,)"), "whole .npz archive"),
     "more than the file holds": (_member("'<f4'", "(1099511627776,)"), "declares 1099511627776"),
     "a shape that overflows": (_member("'<f4'", "(4294967296, 4294967296)"), "declares"),
-    "nothing, at length": (_member("'<f4'", "(0, 99999999999999999999)"), "x"),
+    "nothing, at length": (_member("'<f4'", "(0, 99999999999999999999)"), "too large"),
     "a shape below nothing": (_member("'<f4'", "(-8, -8)", bytes(256)), "has the shape"),
     "a size that is no number": (_member("'<f4'", "(True, 2.5)", bytes(4)), "whole .npz archive"),
     "many dimensions": (_member("'<f4'", f"({'1, ' * 64})", bytes(4)), "has the shape"),
@@ -61,10 +61,11 @@ HOSTILE = {
 def test_an_array_is_refused_by_its_header_before_it_is_allocated(case, tmp_path):
     member, message = HOSTILE[case]
     path = _file_of(tmp_path / "g.npz", {"edge_index.npy": EDGES, "x.npy": member})
+    load = datasets.load_npz  # imports much, the first time
     tracemalloc.start()
     try:
         with pytest.raises(InputError, match=message) as raised:
-            datasets.load_npz(path)
+            load(path)
         assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
     finally:
         tracemalloc.stop()
