@@ -1,7 +1,7 @@
 """Search, show, evaluate and compile on a tiny graph, with the packages that are installed.
 
-Says which versions worked together, as a row of ``docs/reference/tested-versions.md``. It needs neither the
-repository nor the network:
+Says which versions worked together, for ``docs/reference/tested-versions.md``. It needs neither
+the repository nor the network:
 
     python tools/smoke.py
 """

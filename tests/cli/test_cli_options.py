@@ -133,7 +133,6 @@ def test_the_command_line_switches_off_what_the_file_switches_on(cli, tmp_path):
         ("lr = 0.1\nlr = 0.2", "is not valid TOML"),
         ("seed = " + "9" * 5000, "is not valid TOML"),
         ("include = " + "[" * 5000, "is not valid TOML"),
-        ('seed = "' + "x" * 5000 + '"', r"seed: input should be a valid integer.{1,300}$"),
     ],
 )
 def test_a_bad_config_file_is_named(text, message, tmp_path):

@@ -150,3 +150,16 @@ def test_graph_errors_are_not_hidden(tmp_path):
     path = _file_of(tmp_path / "g.npz", {"edge_index.npy": EDGES, "num_nodes.npy": _array([1, 2])})
     with pytest.raises(GraphError, match="num_nodes must be one integer"):
         datasets.load_npz(path)
+
+
+@pytest.mark.parametrize("shape", [[[2, 3], [4, 5]], 2, [2, 0], [1, 2, 3], [2, -1]])
+def test_a_shape_is_two_numbers(shape, tmp_path):
+    sparse = {
+        "x_indptr.npy": _array([0, 1, 1]),
+        "x_indices.npy": _array([0]),
+        "x_data.npy": _array([1.0], "<f4"),
+        "x_shape.npy": _array(shape),
+    }
+    path = _file_of(tmp_path / "g.npz", {"edge_index.npy": EDGES, **sparse})
+    with pytest.raises(GraphError, match="x_shape must be"):
+        datasets.load_npz(path)

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 from fastglt._memory import check_fits
 from fastglt.data.links import LINK_KEYS
-from fastglt.errors import GraphError, InputError, UnknownNameError
+from fastglt.errors import GraphError, InputError, UnknownNameError, shown
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -110,10 +110,11 @@ class Arrays:
             return self._floats("x")
         for prefix in ("x", "attr"):
             if f"{prefix}_indptr" in self._arrays:
-                shape = self._integers(f"{prefix}_shape").tolist()
-                if len(shape) != 2 or min(shape) < 1:
+                stated = self._integers(f"{prefix}_shape")
+                shape = stated.tolist()
+                if stated.shape != (2,) or min(shape) < 1:
                     raise GraphError(
-                        f"{prefix}_shape must be [num_nodes, num_features] (got {shape})"
+                        f"{prefix}_shape must be [num_nodes, num_features] (got {shown(shape)})"
                     )
                 pointers, columns, values = self._csr(prefix, (shape[0], shape[1]))
                 if values is None:
