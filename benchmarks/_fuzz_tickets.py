@@ -80,7 +80,11 @@ def _sealed(text: str, file: bytes, seal: Seal) -> str:
 
 
 def _change_tensor(rng: Random, header: dict[str, Any]) -> None:
-    name = rng.choice([name for name in header if name != "__metadata__"])
+    names = [name for name in header if name != "__metadata__"]
+    if not names:
+        header["new"] = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+        return
+    name = rng.choice(names)
     tensor = header[name]
     change = rng.randrange(5)
     if change == 0:

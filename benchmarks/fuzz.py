@@ -123,8 +123,8 @@ def _run_child(
 
 def _record_death(folder: Path, suffix: str, end: subprocess.CompletedProcess[str]) -> None:
     counts = np.memmap(folder / "counts", np.int64, "r+")
-    if counts[0] == 0:
-        raise RuntimeError(f"the child did not start:\n{end.stderr[-3000:]}")
+    if counts[0] == 0 or end.returncode == 1:  # an exception outside of the reader
+        raise RuntimeError(f"the child failed:\n{end.stderr[-3000:]}")
     counts[3] += 1
     code = -end.returncode
     name = signal.Signals(code).name if code > 0 else f"exit code {end.returncode}"
