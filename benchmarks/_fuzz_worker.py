@@ -82,8 +82,10 @@ def _by_atheris(args: argparse.Namespace) -> None:
         rng = Random(number)
         if rng.random() < 0.3:
             return bytes(atheris.Mutate(data, max_size))
-        valid = data if data in seeds else rng.choice(seeds)
-        return target.mutate(rng, valid, data, ())[:max_size]
+        try:
+            return target.mutate(rng, data, rng.choice(seeds), ())[:max_size]
+        except Exception:  # noqa: BLE001  what was kept need not be of the format any more
+            return target.mutate(rng, rng.choice(seeds), rng.choice(seeds), ())[:max_size]
 
     options = [f"-runs={args.inputs}", f"-seed={args.seed}", "-max_len=65536", "-rss_limit_mb=0"]
     quiet = [
