@@ -3,6 +3,7 @@
 #   make demo     find a graph lottery ticket on CiteSeer and show what was won
 #   make test     run all tests              PYTEST_ARGS="-k masks"
 #   make lint     ruff, mypy, import-linter
+#   make wheel    build the wheel, install it into an empty environment and use it there
 #   make docs     build the documentation into site/
 #   make clean    remove the environment, caches and the demo's files
 #
@@ -29,7 +30,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARG
 TORCH_INDEX = $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint wheel docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fastglt find $(DEMO_ARGS)
@@ -42,6 +43,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+wheel: $(BIN)/python
+	$(BIN)/python tools/try_wheel.py --pip-args="$(PIP_ARGS)" --torch-args="$(TORCH_INDEX)"
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

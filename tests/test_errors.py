@@ -51,3 +51,12 @@ def test_a_name_with_no_alternatives_still_gives_an_error():
 def test_errors_can_be_sent_to_another_process():
     error = pickle.loads(pickle.dumps(UnknownNameError("method", "a", ["b"])))
     assert str(error) == str(UnknownNameError("method", "a", ["b"]))
+
+
+def test_what_a_message_shows_of_a_file_is_cut_short():
+    assert errors.shown("short") == "'short'"
+    assert len(errors.shown("x" * 10**6)) == errors.MOST_SHOWN + 1
+    assert errors.cut("abc", 2) == "ab…"
+    error = UnknownNameError("array", "x" * 10**6, ["edge_index"])
+    assert len(str(error)) < 300
+    assert len(error.name) == 10**6

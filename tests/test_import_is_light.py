@@ -10,6 +10,7 @@ import pytest
 
 HEAVY = (
     "torch", "torch_geometric", "matplotlib", "ogb", "onnx", "onnxscript", "onnxruntime", "ray",
+    "tensorboard", "pymetis",
 )  # fmt: skip
 
 # Prints the heavy modules on its last line, also when the program ends with SystemExit.

@@ -20,26 +20,34 @@ if TYPE_CHECKING:
     from fastglt.ticket import degree_rule as degree_rule
     from fastglt.ticket import masks_from_state_dict as masks_from_state_dict
     from fastglt.training.callback import Callback as Callback
+    from fastglt.training.callback import Callbacks as Callbacks
+    from fastglt.training.json_lines_log import JsonLinesLog as JsonLinesLog
+    from fastglt.training.swap_event import SwapEvent as SwapEvent
     from fastglt.training.task import Task as Task
     from fastglt.training.tasks import GraphClassification as GraphClassification
     from fastglt.training.tasks import LinkPrediction as LinkPrediction
     from fastglt.training.tasks import MultiLabelNodeClassification as MultiLabelNodeClassification
     from fastglt.training.tasks import NodeClassification as NodeClassification
+    from fastglt.training.tensorboard_log import TensorBoardLog as TensorBoardLog
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
     "Callback": "fastglt.training.callback",
+    "Callbacks": "fastglt.training.callback",
     "Compiled": "fastglt.compile",
     "DenoiseConfig": "fastglt.settings",
     "Denoiser": "fastglt.search.denoiser",
     "GraphClassification": "fastglt.training.tasks",
+    "JsonLinesLog": "fastglt.training.json_lines_log",
     "LinkPrediction": "fastglt.training.tasks",
     "MultiLabelNodeClassification": "fastglt.training.tasks",
     "NodeClassification": "fastglt.training.tasks",
     "PruneEdges": "fastglt.ticket",
     "Settings": "fastglt.settings",
+    "SwapEvent": "fastglt.training.swap_event",
     "Task": "fastglt.training.task",
+    "TensorBoardLog": "fastglt.training.tensorboard_log",
     "Ticket": "fastglt.ticket",
     "degree_rule": "fastglt.ticket",
     "find": "fastglt.api",
@@ -49,16 +57,20 @@ _EXPORTS = {
 
 __all__ = [
     "Callback",
+    "Callbacks",
     "Compiled",
     "DenoiseConfig",
     "Denoiser",
     "GraphClassification",
+    "JsonLinesLog",
     "LinkPrediction",
     "MultiLabelNodeClassification",
     "NodeClassification",
     "PruneEdges",
     "Settings",
+    "SwapEvent",
     "Task",
+    "TensorBoardLog",
     "Ticket",
     "__version__",
     "degree_rule",

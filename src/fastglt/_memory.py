@@ -1,10 +1,14 @@
-"""How a process of our own gets its memory from the system."""
+"""Memory: what is free, and how a process of our own gets it from the system."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
+import sys
+from pathlib import Path
+
+from fastglt.errors import InputError
 
 # Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -30,3 +34,68 @@ def keep_memory() -> None:
     ):
         if name not in os.environ:
             libc.mallopt(parameter, value)
+
+
+def available_bytes() -> int | None:
+    """Memory that this process can still get, or ``None`` where the system does not say (Linux).
+
+    The least of what is free, what the control group has left and what the limit on the address
+    space leaves.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    found = [value for value in (_free(), _left_in_group(), _left_of_limit()) if value is not None]
+    return min(found, default=None)
+
+
+def check_fits(num_bytes: int, what: str) -> None:
+    """Refuse what does not fit into memory, before the system ends the process for it.
+
+    Args:
+        num_bytes: What is needed.
+        what: For what, e.g. ``"the array 'x'"``.
+
+    Raises:
+        InputError: If so much is not available.
+    """
+    available = available_bytes()
+    if available is not None and num_bytes > available:
+        raise InputError(
+            f"{what} needs about {num_bytes / 2**30:.3g} GiB of memory (got "
+            f"{available / 2**30:.3g} GiB available); free some, or use a smaller graph"
+        )
+
+
+def _free() -> int | None:
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _left_in_group() -> int | None:
+    # Version 2 of control groups, as it is seen from inside a container.
+    group = "/sys/fs/cgroup/memory"
+    limit, used = _lines(f"{group}.max"), _lines(f"{group}.current")
+    if not limit or not used or not limit[0].isdigit():
+        return None
+    # Cached files count as used, though the system drops them where memory is needed.
+    cached = [line.split()[1] for line in _lines(f"{group}.stat") if line.startswith("inactive_f")]
+    return max(0, int(limit[0]) - int(used[0]) + sum(map(int, cached)))
+
+
+def _left_of_limit() -> int | None:
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    pages = _lines("/proc/self/statm")
+    if limit == resource.RLIM_INFINITY or not pages:
+        return None
+    return max(0, limit - int(pages[0].split()[0]) * resource.getpagesize())
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []

@@ -10,6 +10,28 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_SHOWN = 200
+"""Characters of a value that a message shows."""
+
+
+def cut(text: str, most: int = MOST_SHOWN) -> str:
+    """The beginning of a text: what came from a file may be megabytes long.
+
+    Args:
+        text: Any text.
+        most: Characters to keep.
+    """
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: the beginning of its ``repr``.
+
+    Args:
+        value: Anything.
+    """
+    return cut(repr(value))
+
 
 class FastGLTError(Exception):
     """Base class of all exceptions of this package."""
@@ -44,9 +66,11 @@ class UnknownNameError(InputError):
         self.kind = kind
         self.name = name
         self.available = tuple(sorted(available))
-        nearest = difflib.get_close_matches(name.lower(), self.available, n=1, cutoff=0.5)
+        lower = name[:MOST_SHOWN].lower()
+        nearest = difflib.get_close_matches(lower, self.available, n=1, cutoff=0.5)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        super().__init__(f"unknown {kind} {name!r}{hint} (available: {', '.join(self.available)})")
+        available_names = ", ".join(self.available)
+        super().__init__(f"unknown {kind} {shown(name)}{hint} (available: {available_names})")
 
     def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, tuple[str, ...]]]:
         return type(self), (self.kind, self.name, self.available)

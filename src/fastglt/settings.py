@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from fastglt.errors import BudgetError, InputError
+from fastglt.errors import MOST_SHOWN, BudgetError, InputError, shown
 
 GIVEN = "given"
 """What the setting ``teacher`` is with a teacher of the caller's."""
@@ -443,15 +443,16 @@ def as_input_error(error: ValidationError) -> InputError:
     """The error to be raised for what pydantic found in a user's settings or options."""
     where, problem = first_problem(error)
     if where.endswith("_sparsity"):
-        return BudgetError(f"{where} must be in [0, 1) (got {error.errors()[0]['input']})")
+        found = str(error.errors()[0]["input"])[:MOST_SHOWN]
+        return BudgetError(f"{where} must be in [0, 1) (got {found})")
     return InputError(f"{where}: {problem}" if where else problem)
 
 
 def first_problem(error: ValidationError) -> tuple[str, str]:
     """The first of pydantic's findings: its place, which may be empty, and what is wrong."""
     finding = error.errors()[0]
-    where = ".".join(str(part) for part in finding["loc"])
+    where = ".".join(str(part) for part in finding["loc"])[:MOST_SHOWN]
     message = finding["msg"]
     if finding["type"] == "value_error":  # raised by a validator of ours
         return where, message.removeprefix("Value error, ")
-    return where, f"{message[0].lower()}{message[1:]} (got {finding['input']!r})"
+    return where, f"{message[0].lower()}{message[1:]} (got {shown(finding['input'])})"

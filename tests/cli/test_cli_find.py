@@ -300,3 +300,28 @@ def test_a_device_that_cannot_be_used_is_refused(device, reason, cli):
     assert (outcome.code, outcome.out) == (2, "")
     assert "device must be one that torch can use here" in outcome.err
     assert reason in outcome.err
+
+
+def test_a_search_can_be_watched_in_files(find, tmp_path):
+    outcome = find("--edge-sparsity=0.3", "--log=run.jsonl", "--tensorboard=board", "--json=r.json")
+    assert "wrote run.jsonl" in outcome.out
+    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    assert (lines[0]["event"], lines[-1]["event"]) == ("run_start", "run_end")
+    assert (
+        lines[-1]["metrics"]["seconds"] == json.loads((tmp_path / "r.json").read_text())["seconds"]
+    )
+    assert len(list((tmp_path / "board").glob("events.out.tfevents.*"))) == 1
+
+
+@pytest.mark.usefixtures("no_search")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--log=missing/run.jsonl"], "missing"),
+        (["--log=same", "--out=same"], "--out and --log must be different files"),
+    ],
+)
+def test_a_log_that_cannot_be_written_is_refused_before_the_search(args, message, cli):
+    outcome = cli("find", "--dataset=cora", *args)
+    assert outcome.code == 2
+    assert message in outcome.err

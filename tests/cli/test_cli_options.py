@@ -131,6 +131,8 @@ def test_the_command_line_switches_off_what_the_file_switches_on(cli, tmp_path):
         ("lr = 0.1\nseed = = 3", "run.toml' is not valid TOML: .*line 2"),
         ("dense-epochs = 1\ndense_epochs = 2", "'dense_epochs' twice"),
         ("lr = 0.1\nlr = 0.2", "is not valid TOML"),
+        ("seed = " + "9" * 5000, "is not valid TOML"),
+        ("include = " + "[" * 5000, "is not valid TOML"),
     ],
 )
 def test_a_bad_config_file_is_named(text, message, tmp_path):

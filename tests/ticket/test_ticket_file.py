@@ -562,3 +562,17 @@ def test_an_oversized_header_is_refused_on_save(
     with pytest.raises(InputError, match="100 MB"):
         make_ticket().save(tmp_path / "t")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_message_does_not_repeat_pages_of_a_file(saved: Path) -> None:
+    tensors, metadata = safetensors.torch.load_file(saved), _metadata(saved)
+    tensors["x" * 100_000] = torch.zeros(1)
+    safetensors.torch.save_file(tensors, saved, metadata=metadata)
+    with pytest.raises(TicketFileError, match="cannot be loaded") as error:
+        Ticket.load(saved)
+    assert len(str(error.value)) < 1000 + len(str(saved))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, "pt") as file:
+        return file.metadata()

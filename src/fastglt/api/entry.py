@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -85,7 +86,8 @@ def find(
         recover: ``"rewind"`` retrains from the initial weights; ``"finetune"`` goes on from the
             searched ones, for models whose initialisation was not kept. Only the former gives a
             lottery ticket.
-        callback: Is told of every phase and step.
+        callback: Is told of every phase, step and swap; several are one :class:`fastglt.Callbacks`.
+            What it raises ends the run.
         narrow: Makes the model with so many hidden channels (or any other width, from 1, that its
             number of weights rises with), which method ``"small-dense"`` needs. Its weights come
             from torch's global random state, seeded by ``seed``.
@@ -141,13 +143,14 @@ def find(
         raise InputError('init is what recover="rewind" rewinds to; leave it out to fine-tune')
     chosen = make_task(task, data, metric=metric)
     init = None if init is None else uncompiled_names(init)
+    callback = callback or Callback()
     finder = partial(
         Finder,
         uncompiled(model),
         data,
         chosen,
         init=init,
-        callback=callback or Callback(),
+        callback=callback,
         narrow=narrow,
         teacher=own_teacher,
         loader=loader,
@@ -161,4 +164,13 @@ def find(
         axis,
         resolution,
     )
-    return finder(resolved).run() if goal is None else GoalFinder(finder, resolved, goal).run()
+    started = resolved.model_dump(mode="json") | {"task": chosen.record()}
+    try:
+        callback.on_run_start(started if goal is None else started | {"goal": asdict(goal)})
+        run = finder(resolved) if goal is None else GoalFinder(finder, resolved, goal)
+        ticket = run.run()
+    except BaseException as error:
+        callback.on_error(error)
+        raise
+    callback.on_run_end(ticket.metrics)
+    return ticket

@@ -64,6 +64,6 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise InputError(f"config file {str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"config file {str(path)!r} is not UTF-8 text: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
         raise InputError(f"config file {str(path)!r} is not valid TOML: {error}") from error
     return content

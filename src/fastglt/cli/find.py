@@ -45,6 +45,9 @@ from fastglt.errors import InputError
 from fastglt.report.denoising_plot import check_plot_path, save_denoising_plot
 from fastglt.search.presets import resolve_settings
 from fastglt.settings import GIVEN, Settings
+from fastglt.training.callback import Callback, Callbacks
+from fastglt.training.json_lines_log import JsonLinesLog
+from fastglt.training.tensorboard_log import TensorBoardLog
 
 if TYPE_CHECKING:
     from fastglt.ticket import Ticket
@@ -128,12 +131,13 @@ def _search(
     chosen = settings.model_dump()
     if inputs.teacher is not None:
         chosen["teacher"] = read_predictions(inputs.teacher)
-    with nullcontext(None) if is_quiet else progress_bars() as callback:
+    watching = [] if is_quiet else _logs(outputs)
+    with nullcontext() if is_quiet else progress_bars() as bars:
         ticket = find(
             model,
             dataset.data,
             task=task,
-            callback=callback,
+            callback=Callbacks([*([] if bars is None else [bars]), *watching]),
             narrow=narrow_model(inputs.model, dataset, task),
             **inputs.goal.model_dump(),
             **chosen,
@@ -146,10 +150,20 @@ def _search(
     return ticket
 
 
+def _logs(outputs: FindOptions) -> list[Callback]:
+    """What watches the search beside the progress bars."""
+    logs: list[Callback] = []
+    if outputs.log is not None:
+        logs.append(JsonLinesLog(outputs.log))
+    if outputs.tensorboard is not None:
+        logs.append(TensorBoardLog(outputs.tensorboard))
+    return logs
+
+
 def _write(ticket: Ticket, outputs: FindOptions) -> None:
     """Save everything, the ticket first, then print."""
     ticket.save(outputs.out)
-    written = [outputs.out]
+    written = [path for path in (outputs.out, outputs.log) if path is not None]
     if outputs.plot is not None:
         save_denoising_plot(outputs.plot, ticket.history, ticket.metrics)
         written.append(outputs.plot)
@@ -184,7 +198,12 @@ def _check_outputs(outputs: FindOptions, settings: Settings) -> None:
         check_plot_path(outputs.plot)
         _check_history(settings)
     seen: dict[Path, str] = {}
-    for name, path in (("out", outputs.out), ("json", outputs.json_file), ("plot", outputs.plot)):
+    for name, path in (
+        ("out", outputs.out),
+        ("json", outputs.json_file),
+        ("plot", outputs.plot),
+        ("log", outputs.log),
+    ):
         if path is None or (name == "json" and path == STDOUT):
             continue
         check_writable(path)

@@ -20,7 +20,7 @@ from fastglt.cli.options import (
 from fastglt.cli.progress import working
 from fastglt.cli.records import DatasetRecord, ModelRecord, recorded_name
 from fastglt.data.entry import LINK_PREDICTION
-from fastglt.errors import InputError, TicketFileError, UnknownNameError
+from fastglt.errors import InputError, TicketFileError, UnknownNameError, cut
 from fastglt.models import is_own_model, model_file, resolve_config
 
 if TYPE_CHECKING:
@@ -228,9 +228,11 @@ def read_predictions(path: Path) -> Tensor:
     import torch
 
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"--teacher-file {path} cannot be read as .npy: {error}") from error
+        # Mapped, because otherwise as much is allocated as the file says that it holds.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, TypeError, EOFError, ArithmeticError, RecursionError) as error:
+        reason = cut(str(error))
+        raise InputError(f"--teacher-file {path} cannot be read as .npy: {reason}") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
         found = getattr(array, "dtype", "several arrays")
         shape = list(getattr(array, "shape", ()))
@@ -238,7 +240,7 @@ def read_predictions(path: Path) -> Tensor:
             f"--teacher-file {path} must hold a table of floats, a row a node (got {found} of "
             f"shape {shape})"
         )
-    return torch.from_numpy(array)
+    return torch.from_numpy(np.array(array))
 
 
 def use_threads(options: ResultOptions) -> None:

@@ -164,6 +164,15 @@ class FindOptions(ResultOptions):
     plot: Path | None = Field(
         default=None, description="file for a plot of the denoising run (.png, .pdf or .svg)"
     )
+    log: Path | None = Field(
+        default=None,
+        description="file that a line of JSON is appended to for every step and swap, as they "
+        "happen",
+    )
+    tensorboard: Path | None = Field(
+        default=None,
+        description="folder for TensorBoard, one a run; needs the extra tensorboard",
+    )
 
 
 class GoalOptions(_Options):

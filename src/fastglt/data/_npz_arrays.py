@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -10,13 +11,16 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch_geometric.data import Data
 
+from fastglt._memory import check_fits
 from fastglt.data.links import LINK_KEYS
-from fastglt.errors import GraphError, InputError, UnknownNameError
+from fastglt.errors import GraphError, InputError, UnknownNameError, shown
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _CSR = ("indptr", "indices", "data", "shape")
+_BYTES_A_NODE = 64
+"""What the checks of a graph take for a node."""
 _MASKS = ("train_mask", "val_mask", "test_mask")
 
 
@@ -66,6 +70,7 @@ class Arrays:
         if features is not None:
             data.x = features
         data.num_nodes = self._num_nodes(features)
+        check_fits(_BYTES_A_NODE * data.num_nodes, f"a graph of {data.num_nodes} nodes")
         data.edge_index, weight = self._edges(data.num_nodes)
         if weight is not None:
             data.edge_weight = weight
@@ -105,14 +110,16 @@ class Arrays:
             return self._floats("x")
         for prefix in ("x", "attr"):
             if f"{prefix}_indptr" in self._arrays:
-                shape = self._integers(f"{prefix}_shape").tolist()
-                if len(shape) != 2 or min(shape) < 1:
+                stated = self._integers(f"{prefix}_shape")
+                shape = stated.tolist()
+                if stated.shape != (2,) or min(shape) < 1:
                     raise GraphError(
-                        f"{prefix}_shape must be [num_nodes, num_features] (got {shape})"
+                        f"{prefix}_shape must be [num_nodes, num_features] (got {shown(shape)})"
                     )
                 pointers, columns, values = self._csr(prefix, (shape[0], shape[1]))
                 if values is None:
                     raise GraphError(f"{prefix}_data is missing from the file")
+                check_fits(8 * math.prod(shape), f"the dense form of {prefix}")
                 parts = values.numpy(), columns.numpy(), pointers.numpy()
                 return torch.from_numpy(csr_array(parts, shape=(shape[0], shape[1])).toarray())
         return None

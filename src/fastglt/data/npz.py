@@ -28,14 +28,13 @@ prediction; else ``y`` must be there and decides it.
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from fastglt._atomic import atomic_write
+from fastglt.data._npz_archive import read_arrays
 from fastglt.data._npz_arrays import Arrays
 from fastglt.data._own import arrays_of, own_graph
 from fastglt.data.forms import to_edge_index
@@ -106,23 +105,16 @@ def save_npz(data: Data, path: str | os.PathLike[str]) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        # Opened here, because numpy leaves a damaged archive open.
         with file.open("rb") as reader:
-            # Of any other file numpy would say that it holds pickled objects.
             if reader.read(len(_SIGNATURE)) != _SIGNATURE:
-                raise InputError(f"{file} must be a .npz archive, as numpy.savez writes it")
-            reader.seek(0)
-            archive = np.load(reader, allow_pickle=False)
-            arrays = {name: archive[name] for name in archive.files if name not in Arrays.IGNORED}
+                raise InputError("it must be a .npz archive, as numpy.savez writes it")
+            arrays = read_arrays(reader, Arrays.IGNORED)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{file} must be a readable .npz file (got {reason})") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):
-            raise InputError(
-                f"{file} must hold arrays of numbers only (got pickled objects, which are never "
-                "loaded); save each as a plain array"
-            ) from error
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    except ValueError as error:
         raise InputError(f"{file} must be a whole .npz archive (got: {error})") from error
     if not arrays:
         raise InputError(f"{file} must be a .npz archive of named arrays (got none)")

@@ -94,7 +94,7 @@ class Analysis(_Record):
 
 
 class Event(_Record):
-    """See :class:`fastglt.search.events.SwapEvent`."""
+    """See :class:`fastglt.SwapEvent`."""
 
     step: int
     share: float

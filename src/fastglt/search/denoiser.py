@@ -33,12 +33,13 @@ from fastglt.masks import (
     parse_pattern,
 )
 from fastglt.schedules import SWAP_FRACTIONS, warmup_sparsity
-from fastglt.search.events import MaskSnapshot, SwapEvent, overlap
+from fastglt.search.events import MaskSnapshot, overlap
 from fastglt.search.swap import EdgeDenoiser, WeightDenoiser
 from fastglt.settings import DenoiseConfig, num_events
 from fastglt.ticket import Ticket
 from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import clone_state, initial_state
+from fastglt.training.swap_event import SwapEvent
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 """``score(edge_index, edge_weight)`` on the whole graph returns a scalar loss whose gradient with

@@ -164,9 +164,11 @@ def denoise(run: SearchRun) -> None:
                 )
             due = denoiser.due
             metric = run.val_metric() if due else None
-            if denoiser.step(score=run.score, metric=metric) is not None:
+            event = denoiser.step(score=run.score, metric=metric)
+            if event is not None:
                 masks = {"the edge mask": denoiser.edge_mask.keep, **denoiser.weight_mask}
                 Ranks.current().agree(masks)
+                context.callback.on_event(event)
             context.callback.on_step("denoise", step, metric)
             if denoiser.converged or 0 < patience <= denoiser.events_since_best:
                 break

@@ -18,13 +18,13 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fastglt import _strict_json
+from fastglt._json_lines import end_of_whole_lines
 from fastglt.errors import InputError, OutputPathError
 from fastglt.settings import NEUTRAL, Settings, first_problem
 from fastglt.study.methods import DENSE, LIKE
 
 CELLS = "cells.jsonl"
 """Name of the file in a study's folder."""
-_BLOCK = 1 << 16
 _LOG = logging.getLogger(__name__)
 
 Stage = Literal["compare", "search", "confirm"]
@@ -242,23 +242,10 @@ def cell_of(line: bytes, where: str) -> Cell:
 
 def _remove_torn_line(file: BinaryIO, path: Path) -> None:
     size = file.seek(0, os.SEEK_END)
-    end = _end_of_whole_lines(file)
+    end = end_of_whole_lines(file)
     if end < size:
         _LOG.warning(
             "%s: removed a last line without its end, %d bytes that a crash or a full disk left",
             path, size - end,
         )  # fmt: skip
         file.truncate(end)
-
-
-def _end_of_whole_lines(file: BinaryIO) -> int:
-    """Where the last line that has an end ends."""
-    end = file.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(0, end - _BLOCK)
-        file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from fastglt import _strict_json
 from fastglt._atomic import atomic_write
-from fastglt.errors import InputError, OutputPathError, TicketFileError
+from fastglt.errors import InputError, OutputPathError, TicketFileError, cut
 from fastglt.ticket.document import parse_document
 from fastglt.ticket.layout import check_table, pack, unpack
 from fastglt.ticket.packing import checksum
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fastglt.ticket.content import TicketContent
 
 DOCUMENT_KEY = "fastglt"
+MOST_REASON = 500
+"""Characters of a reason that a message gives; names in a file may be of any length."""
 
 
 def write_ticket(path: str | os.PathLike[str], ticket: TicketContent, full_init: bool) -> None:
@@ -100,8 +102,9 @@ def unloadable(path: str | os.PathLike[str], reason: object) -> TicketFileError:
     Returns:
         TicketFileError: To be raised.
     """
+    text = cut(str(reason), MOST_REASON)
     return TicketFileError(
-        f"ticket {os.fspath(path)!r} cannot be loaded: {reason}; unless this says what to do, copy "
+        f"ticket {os.fspath(path)!r} cannot be loaded: {text}; unless this says what to do, copy "
         "the file again from its source or search again"
     )
 
