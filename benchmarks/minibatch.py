@@ -63,16 +63,16 @@ _ARXIV_SEARCH = {
 _BLOCKS_SEARCH = {
     "edge_sparsity": 0.8,
     "weight_sparsity": 0.5,
-    "teacher": "none",
-    "edge_score": "divergence+agreement",
+    "edge_score": "unit-gate",
     "sampler": "neighbor",
-    "fanout": (10, 5),
+    "fanout": (8, 4),
     "batch_size": 8192,
+    # Under the teacher an epoch has all nodes, without it the training nodes only.
     "dense_epochs": 10,
-    "pretrain_epochs": 2,
-    "denoise_steps": 21,
+    "pretrain_epochs": 1,
+    "denoise_steps": 16,
     "interval": 5,
-    "retrain_epochs": 10,
+    "retrain_epochs": 1,
 }
 RUNS = {
     "arxiv-dense": Run(
