@@ -68,6 +68,14 @@ class TicketMismatchError(InputError):
     """A ticket does not belong to this graph or model; the message names the difference."""
 
 
+class CheckpointError(InputError):
+    """A checkpoint is damaged, of another run, in use, or not to be overwritten."""
+
+
+class TerminatedError(FastGLTError):
+    """The process was told to end (SIGTERM); the message says what was saved."""
+
+
 class CompileError(FastGLTError):
     """A compiled model does not give what the masked one gives."""
 

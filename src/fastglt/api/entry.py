@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -11,13 +13,17 @@ from torch_geometric.data import Data
 
 from fastglt.api.finder import Finder
 from fastglt.api.goals import Goal, GoalFinder
+from fastglt.checkpoint.folder import opened
+from fastglt.checkpoint.identity import identity_of
 from fastglt.errors import InputError
+from fastglt.search import METHOD_VERSION
 from fastglt.search.presets import resolve_settings
 from fastglt.settings import GIVEN
 from fastglt.study.frontier import Axis
 from fastglt.ticket import Ticket
 from fastglt.ticket.compiled import uncompiled, uncompiled_names
 from fastglt.training.callback import Callback
+from fastglt.training.progress import NO_CHECKPOINT, Progress
 from fastglt.training.task import Task
 from fastglt.training.tasks import make_task
 
@@ -43,6 +49,9 @@ def find(
     target_latency_ms: float | None = None,
     axis: Axis = "joint",
     resolution: float = 1.0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
+    resume: bool = False,
     **settings: Any,
 ) -> Ticket:
     """Find a graph lottery ticket: a subset of edges and weights, and evidence of its worth.
@@ -103,12 +112,23 @@ def find(
             edges with 20 % of the remaining weights), ``"edges"`` or ``"weights"`` that side only,
             the other being as sparse as is given.
         resolution: How closely they look, in such steps.
+        checkpoint: Folder where the run is saved as it goes, so that it can be killed at any time.
+            Two files in it take turns, each checked before it is believed. One process at a time
+            may use it. SIGTERM then ends the run with a checkpoint, if this is the main thread.
+        checkpoint_every: Seconds between two checkpoints; 0 saves after every epoch.
+        resume: Go on from what is in the folder, if anything is. With the same arguments, versions
+            and number of threads the ticket is, on the CPU, the one of a run that was never
+            interrupted, bit by bit; its ``seconds`` are those of all processes. If the run was
+            over, its ticket is returned at once.
         settings: Any other field of :class:`fastglt.Settings`.
 
     Raises:
+        CheckpointError: If another process uses the folder, or what lies there is damaged, is of
+            another run, or is there although ``resume`` is false.
         InputError: If an argument, the graph or the model cannot be used; its subclasses say
             which.
         NonFiniteLossError: If a loss becomes NaN or infinite.
+        TerminatedError: If SIGTERM ended a run with a checkpoint.
 
     Warns:
         UserWarning: The two directions of an undirected edge disagree, so that the graph is
@@ -151,4 +171,25 @@ def find(
         axis,
         resolution,
     )
-    return finder(resolved).run() if goal is None else GoalFinder(finder, resolved, goal).run()
+
+    def run(progress: Progress) -> Ticket:
+        recorded = partial(finder, progress=progress)
+        if goal is None:
+            return recorded(resolved).run()
+        return GoalFinder(recorded, resolved, goal, progress).run()
+
+    if checkpoint is None:
+        if resume:
+            raise InputError("resume=True needs the folder of the checkpoint: pass checkpoint=")
+        return run(NO_CHECKPOINT)
+    if not checkpoint_every >= 0:
+        raise InputError(f"checkpoint_every must be at least 0 (got {checkpoint_every})")
+    asked = {
+        "method_version": METHOD_VERSION,
+        "settings": resolved.model_dump(mode="json"),
+        "task": chosen.record(),
+        "goal": None if goal is None else asdict(goal),
+    }
+    describe = partial(identity_of, asked, uncompiled(model), data, init, own_teacher)
+    with opened(checkpoint, describe, every=checkpoint_every, resume=resume) as session:
+        return session.ticket or session.finish(run(session.recorder))
