@@ -1,6 +1,6 @@
 """Every exception that fastglt raises on purpose.
 
-All derive from :class:`FastGLTError`, so one ``except`` clause catches them. Those that are
+All but one derive from :class:`FastGLTError`, so one ``except`` clause catches them. Those that are
 caused by what the caller passed in also derive from :class:`ValueError`; the command line turns
 :class:`InputError` into exit code 2 and every other :class:`FastGLTError` into exit code 1.
 """
@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
+
+TERMINATED: Final = 143
+"""Exit code of a process that SIGTERM ended: 128 plus the signal's number, as shells have it."""
 
 
 class FastGLTError(Exception):
@@ -72,13 +76,24 @@ class CheckpointError(InputError):
     """A checkpoint is damaged, of another run, in use, or not to be overwritten."""
 
 
-class TerminatedError(FastGLTError):
-    """The process was told to end (SIGTERM); the message says what was saved."""
-
-
 class CompileError(FastGLTError):
     """A compiled model does not give what the masked one gives."""
 
 
 class NonFiniteLossError(FastGLTError):
     """The loss became NaN or infinite; the message names epoch and settings."""
+
+
+class Terminated(SystemExit):
+    """The process was told to end (SIGTERM); what was saved is in the message.
+
+    No :class:`Exception`, so that nothing swallows it wherever the signal arrives. A program that
+    does not catch it ends with exit code 143.
+    """
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(TERMINATED)
+
+    def __str__(self) -> str:
+        return self.message

@@ -128,7 +128,7 @@ def find(
         InputError: If an argument, the graph or the model cannot be used; its subclasses say
             which.
         NonFiniteLossError: If a loss becomes NaN or infinite.
-        TerminatedError: If SIGTERM ended a run with a checkpoint.
+        Terminated: If SIGTERM ended a run with a checkpoint.
 
     Warns:
         UserWarning: The two directions of an undirected edge disagree, so that the graph is

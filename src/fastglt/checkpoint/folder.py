@@ -19,9 +19,8 @@ from fastglt.checkpoint.files import Snapshot
 from fastglt.checkpoint.identity import difference
 from fastglt.checkpoint.places import FILES, LOCK, TICKET, check_folder
 from fastglt.checkpoint.recorder import Recorder
-from fastglt.errors import CheckpointError, OutputPathError, TerminatedError, TicketFileError
+from fastglt.errors import CheckpointError, OutputPathError, Terminated, TicketFileError
 from fastglt.ticket import Ticket
-
 
 
 class Session:
@@ -56,7 +55,7 @@ def opened(
     every: float,
     resume: bool,
 ) -> Iterator[Session]:
-    """A session in a folder, which is made if it is not there, and is locked until the context ends.
+    """A session in a folder, which is made if it is not there, and locked until the context ends.
 
     SIGTERM ends the run at the end of the step that is being made, with a checkpoint, where this is
     the main thread.
@@ -90,7 +89,7 @@ def opened(
         with _on_sigterm(recorder):
             try:
                 yield Session(folder, recorder, ticket)
-            except TerminatedError:
+            except Terminated:
                 recorder.save_ended()
                 raise
 

@@ -94,7 +94,7 @@ def _digest(tensors: Iterable[tuple[str, Any]]) -> str:
     for name, value in tensors:
         if not isinstance(value, Tensor):
             continue
-        for part in _dense_parts(value.detach().as_subclass(Tensor)):  # type: ignore[arg-type]
+        for part in _dense_parts(value.detach().as_subclass(Tensor)):
             digest.update(f"\n{name} {part.dtype} {list(part.shape)}\n".encode())
             flat = part.to("cpu").contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy().data)

@@ -120,7 +120,7 @@ class RandomState:
     def state_dict(self) -> dict[str, Tensor]:
         """The state."""
         state = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
+        if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             state["cuda"] = torch.cuda.get_rng_state()
         return state
 

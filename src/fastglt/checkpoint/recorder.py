@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fastglt.checkpoint.files import Record, Snapshot
 from fastglt.checkpoint.parts import RandomState, as_part, restore
 from fastglt.checkpoint.tree import copied
-from fastglt.errors import CheckpointError, TerminatedError
+from fastglt.errors import CheckpointError, Terminated
 from fastglt.training.progress import Loop, Parts, Progress, Stopwatch, running
 
 T = TypeVar("T")
@@ -78,10 +78,10 @@ class Recorder(Progress):
         again.
 
         Raises:
-            TerminatedError: Here, or at the end of the step.
+            Terminated: Here, or at the end of the step.
         """
         if not self._can_wait or self._wants_end:
-            raise TerminatedError("terminated; go on with --resume")
+            raise Terminated("terminated; go on with --resume")
         self._wants_end = True
 
     def loop(
@@ -172,9 +172,7 @@ class Recorder(Progress):
         for path, stopwatch in self._stopwatches.items():
             self._seconds[path] = stopwatch.seconds
         elapsed = self._total.seconds
-        self._write(
-            Snapshot(self._identity, dict(records), dict(self._seconds), elapsed, finished)
-        )
+        self._write(Snapshot(self._identity, dict(records), dict(self._seconds), elapsed, finished))
         self._is_saved, self._saved_at = True, time.monotonic()
 
     def save_ended(self) -> None:
@@ -225,7 +223,7 @@ class Recorder(Progress):
     def _save_if_due(self) -> None:
         if self._wants_end:
             self.save()
-            raise TerminatedError("terminated; a checkpoint was written: go on with --resume")
+            raise Terminated("terminated; a checkpoint was written: go on with --resume")
         if time.monotonic() - self._saved_at >= self._every:
             self.save()
 

@@ -285,7 +285,9 @@ class Denoiser:
             InputError: If the state is of another model or graph, or of more steps.
         """
         if not 0 <= state["steps"] <= self.steps:
-            raise InputError(f"a state must be of at most {self.steps} steps (got {state['steps']})")
+            raise InputError(
+                f"a state must be of at most {self.steps} steps (got {state['steps']})"
+            )
         self._num_steps, self._num_events = int(state["steps"]), int(state["events"])
         self._edges.load_state_dict(state["edges"])
         self._weights.load_state_dict(state["weights"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from fastglt.training.focus import focused
 from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.progress import NO_CHECKPOINT, Progress, stateful
 from fastglt.training.seeding import seeded
+from fastglt.training.states import Fields
 from fastglt.training.task import Task
 from fastglt.training.teacher import Objective
 
@@ -71,7 +71,7 @@ class Fit:
 
 
 @dataclass
-class _Best:
+class _Best(Fields):
     """The best epoch so far: higher validation metric, then lower validation loss."""
 
     epoch: int = 0
@@ -89,15 +89,6 @@ class _Best:
             self.state = clone_state(trained.model)
             if trained.edge_weight is not None:
                 self.edge_weight = trained.edge_weight.detach().clone()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything, for a checkpoint."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo :meth:`state_dict`."""
-        for name in vars(self):
-            setattr(self, name, state[name])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,19 @@ from torch import Tensor
 from fastglt.errors import InputError
 
 
+class Fields:
+    """Base of classes whose instances are kept by their attributes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All attributes."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo :meth:`state_dict`."""
+        for name in vars(self):
+            setattr(self, name, state[name])
+
+
 def check_like(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """Refuse a dict of tensors with other names, shapes or types than one's own.
 
