@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastglt._atomic import check_writable
+from fastglt.checkpoint.places import check_folder
 from fastglt.cli import formats, summary
 from fastglt.cli.config_file import with_config
-from fastglt.cli.exits import immediate_interrupts
+from fastglt.cli.exits import immediate_interrupts, terminations
 from fastglt.cli.inputs import (
     build_model,
     check_method,
@@ -25,6 +26,7 @@ from fastglt.cli.inputs import (
 )
 from fastglt.cli.options import (
     DENOISING_METHODS,
+    CheckpointOptions,
     DataOptions,
     FindOptions,
     GoalOptions,
@@ -34,7 +36,7 @@ from fastglt.cli.options import (
     TeacherOptions,
     validated,
 )
-from fastglt.cli.output import STDOUT, Output, write_json
+from fastglt.cli.output import STDOUT, Output, warnings_as_lines, write_json
 from fastglt.cli.progress import progress_bars
 from fastglt.cli.records import DatasetRecord
 from fastglt.errors import InputError
@@ -50,6 +52,7 @@ def run(given: Mapping[str, Any]) -> None:
     """Search, rewind, retrain, save the ticket, show what was won."""
     values = with_config(given)
     outputs = validated(FindOptions, values)
+    checkpoint = validated(CheckpointOptions, values)
     inputs = _Inputs(
         validated(DataOptions, values),
         validated(TaskOptions, values),
@@ -64,8 +67,11 @@ def run(given: Mapping[str, Any]) -> None:
     check_method(settings.method)
     _check_recovery(settings)
     _check_outputs(outputs, settings)
-    ticket = _search(inputs, settings, outputs)
-    _write(ticket, outputs)
+    _check_checkpoint(checkpoint)
+    with terminations():
+        with warnings_as_lines():
+            ticket = _search(inputs, settings, outputs, checkpoint)
+        _write(ticket, outputs)
 
 
 class _Inputs(NamedTuple):
@@ -93,7 +99,9 @@ def _settings(values: Mapping[str, Any], teacher: Path | None) -> Settings:
     return resolve_settings(given)
 
 
-def _search(inputs: _Inputs, settings: Settings, outputs: FindOptions) -> Ticket:
+def _search(
+    inputs: _Inputs, settings: Settings, outputs: FindOptions, checkpoint: CheckpointOptions
+) -> Ticket:
     dataset = load_dataset(inputs.data)
     with immediate_interrupts():
         from fastglt.api import find
@@ -112,6 +120,7 @@ def _search(inputs: _Inputs, settings: Settings, outputs: FindOptions) -> Ticket
             callback=callback,
             narrow=narrow_model(inputs.model, dataset, task),
             **inputs.goal.model_dump(),
+            **checkpoint.model_dump(),
             **chosen,
         )
     is_own = inputs.data.data is not None
@@ -167,6 +176,13 @@ def _check_outputs(outputs: FindOptions, settings: Settings) -> None:
         other = seen.setdefault(path.resolve(), name)
         if other != name:
             raise InputError(f"--{other} and --{name} must be different files (got {path} twice)")
+
+
+def _check_checkpoint(options: CheckpointOptions) -> None:
+    if options.checkpoint is not None:
+        check_folder(options.checkpoint, resume=options.resume)
+    elif options.resume:
+        raise InputError("--resume needs the folder of the checkpoint: add --checkpoint")
 
 
 def _check_history(settings: Settings) -> None:

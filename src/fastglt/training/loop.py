@@ -20,7 +20,7 @@ from fastglt.training.focus import focused
 from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.progress import NO_CHECKPOINT, Progress, stateful
 from fastglt.training.seeding import seeded
-from fastglt.training.states import Fields
+from fastglt.training.states import Fields, to_device_of
 from fastglt.training.task import Task
 from fastglt.training.teacher import Objective
 
@@ -303,7 +303,11 @@ def fit(
                 break
     callback.on_phase_end(phase)
     model.load_state_dict(best.state)
-    return Fit(best.state, best.epoch, best.val_metric, epochs.done, best.edge_weight)
+    edge_weight = best.edge_weight
+    if edge_weight is not None:
+        edge_weight = edge_weight.to(data.edge_index.device)
+    state = to_device_of(best.state, model.state_dict())
+    return Fit(state, best.epoch, best.val_metric, epochs.done, edge_weight)
 
 
 def _new_edge_weight(data: Data) -> nn.Parameter:
