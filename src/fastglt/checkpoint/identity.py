@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch_geometric.data import Data
 
+from fastglt import _strict_json
+
 DIGESTS = {
     "model.weights": "the initial weights",
     "teacher": "the teacher",
@@ -51,7 +53,9 @@ def identity_of(
         result["teacher"] = _digest(teacher.state_dict().items())
     elif isinstance(teacher, Tensor):
         result["teacher"] = _digest([("", teacher)])
-    return result
+    # As it will be read back, where tuples are lists.
+    found: dict[str, Any] = _strict_json.loads(_strict_json.dumps(result, "task and settings"))
+    return found
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:

@@ -99,7 +99,8 @@ class Recorder(Progress):
             CheckpointError: If what was kept of the loop is not of it.
         """
         path = self._enter(name)
-        parts = {**parts, RANDOM: RandomState()}
+        if not nests:
+            parts = {**parts, RANDOM: RandomState()}
         keep = set(parts if keep is None else (*keep, RANDOM))
         record = self._records.get(path)
         if record is None:

@@ -1,8 +1,8 @@
 """How a command ends: the message and the exit code of every kind of failure.
 
-0 done; 2 bad usage or input; 1 another failure that fastglt foresees, such as running out of memory
-or disk; 130 interrupted; 141 the reader of a pipe went away; 143 terminated (each 128 plus the
-signal's number, as for any program that the signal ends, so that schedulers know what happened).
+0 done; 2 bad usage, input or place for output, a full disk included; 1 another failure that fastglt
+foresees, such as running out of memory; 130 interrupted; 141 the reader of a pipe went away; 143
+terminated (128 plus the number of the signal that ends other programs, for schedulers to see).
 Other exceptions are bugs and keep their traceback.
 """
 
@@ -43,7 +43,7 @@ def exit_codes() -> Iterator[None]:
         raise SystemExit(BAD_INPUT if isinstance(error, InputError) else FAILURE) from None
     except Terminated as error:
         print(error, file=sys.stderr)  # noqa: T201
-        raise
+        raise SystemExit(TERMINATED) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         raise SystemExit(INTERRUPTED) from None
@@ -60,7 +60,7 @@ def exit_codes() -> Iterator[None]:
             raise
         place = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror}{place}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(FAILURE) from None
+        raise SystemExit(BAD_INPUT) from None
 
 
 @contextmanager

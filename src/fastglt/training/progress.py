@@ -111,15 +111,16 @@ class Progress:
     ) -> Loop:
         """The steps that are left of a loop, whose parts are as the last of the others left them.
 
-        torch's global random state is one of the parts, always.
+        torch's global random state is one of the parts, so that the loop has to lie in a context
+        that restores it, such as :func:`fastglt.training.seeding.seeded`.
 
         Args:
             name: What no other loop of the run, or of the scope, is called.
             total: The last step, counted from 1.
             parts: What the loop changes and something reads later, in the loop or after it.
             keep: Those that something reads after the loop; ``None`` means all.
-            nests: Whether steps have loops of their own. Parts must not be changed while such a
-                loop goes on, other than by putting new values in the place of old ones.
+            nests: Whether steps have loops of their own. The global random state is not one of the
+                parts of such a loop.
         """
         return Loop(total)
 
