@@ -146,8 +146,14 @@ def test_damage_is_noticed(written, tmp_path_factory, data):
         "longer": written + bytes([change]),
     }[kind]
     (folder / FILES[0]).write_bytes(damaged)
-    with pytest.raises(ValueError, match=r"."):
-        files.read(folder, 0)
+    try:
+        found = files.read(folder, 0)
+    except ValueError:
+        return
+    # Another blank at the end of the header.
+    assert kind == "flip"
+    assert chr(damaged[place]).isspace()
+    assert same(found.records["dense"].state, STATE)
 
 
 def test_a_file_that_is_none_is_refused(tmp_path):

@@ -15,7 +15,7 @@ from fastglt.training.seeding import seeded
 from fastglt.training.states import Fields
 
 
-class Ended(Exception):
+class EndedError(Exception):
     """Stands for a process that is killed."""
 
 
@@ -36,7 +36,7 @@ class Run:
         if self.steps_left is not None:
             self.steps_left -= 1
             if self.steps_left < 0:
-                raise Ended
+                raise EndedError
 
     def draw(self):
         return int(torch.randint(100, (1,), generator=self.generator))
@@ -97,7 +97,7 @@ def test_a_run_that_is_ended_again_and_again_gives_the_same(stride):
         run = Run(Recorder({}, disk, 0.0, disk.last), stride)
         try:
             found = run()
-        except Ended:
+        except EndedError:
             continue
         break
     assert found == EXPECTED

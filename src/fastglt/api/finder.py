@@ -53,7 +53,7 @@ from fastglt.training.probe import (
     check_uses_edge_weight,
     forward_errors,
 )
-from fastglt.training.progress import NO_CHECKPOINT, Progress
+from fastglt.training.progress import NO_CHECKPOINT, Progress, stateful
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY, Task
 from fastglt.training.teacher import (
@@ -210,6 +210,7 @@ class Finder:
             result = self.progress.once(
                 "search",
                 lambda: self._search(objective, baseline.guide.reference),
+                parts=stateful(task=self.task),
                 pack=packed_result,
                 unpack=partial(unpacked_result, self.groups),
             )
