@@ -204,9 +204,9 @@ def main() -> None:
     names = ("graph", "kills", "every", "writes", "seed")
     key = {name: vars(args)[name] for name in names} | {"options": list(OPTIONS)}
     for missing in pending([key], args.out):
+        provenance = run_provenance()  # of the code that is run
         with tempfile.TemporaryDirectory() as folder:
             result = measure(missing, Path(folder))
-        provenance = run_provenance()
         append_cell(args.out, {"key": missing, "result": result, "provenance": provenance})
         print(result)
         if result["identical"] < result["kills"]:
