@@ -181,9 +181,17 @@ def test_two_runs_into_one_folder(cli, tmp_path):
     [
         (MemoryError(), 1, "error: out of memory: MemoryError\n"),
         (
-            RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate "
+                "memory: you tried to allocate 9 bytes. Error code 12"
+            ),
             1,
-            "error: out of memory: DefaultCPUAllocator: not enough memory: you tried to allocate",
+            "error: out of memory: DefaultCPUAllocator: can't allocate memory: you tried to",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"),
+            1,
+            ": De",
         ),
         (torch.OutOfMemoryError("CUDA out of memory.\nTried"), 1, "out of memory: CUDA out of"),
         (OSError(errno.ENOSPC, "No space left on device", "x.npy"), 2, "on device (x.npy)\n"),

@@ -20,8 +20,9 @@ from fastglt import _strict_json
 from fastglt._atomic import atomic_write
 from fastglt.checkpoint.places import FILES
 from fastglt.checkpoint.tree import flatten, unflatten
-from fastglt.errors import OutputPathError
+from fastglt.errors import InputError, OutputPathError
 from fastglt.settings import first_problem
+from fastglt.ticket.document import DTYPES
 from fastglt.ticket.packing import checksum
 from fastglt.ticket.safetensors_header import read_header
 
@@ -176,6 +177,8 @@ def _unshared(found: list[Tensor]) -> dict[str, Tensor]:
     """The tensors by their places, on the CPU; those that share memory are copied."""
     tensors, seen = {}, set()
     for place, tensor in enumerate(found):
+        if tensor.dtype not in DTYPES.values():
+            raise InputError(f"a checkpoint cannot hold tensors of type {tensor.dtype}")
         here = tensor.detach().to("cpu").contiguous()
         storage = here.untyped_storage()
         if storage.data_ptr() in seen or storage.nbytes() != here.nbytes:
@@ -188,6 +191,11 @@ def _unshared(found: list[Tensor]) -> dict[str, Tensor]:
 def _decode(file: BinaryIO) -> Snapshot:
     size = os.fstat(file.fileno()).st_size
     header = read_header(file, required_entry=DOCUMENT_KEY)
+    for name, stored in header.tensors.items():
+        if stored.dtype not in DTYPES:
+            raise ValueError(
+                f"tensor {name!r} is of type {stored.dtype}, which no checkpoint holds"
+            )
     value = _strict_json.loads(header.metadata[DOCUMENT_KEY])
     try:
         document = _Document.model_validate(value)

@@ -74,6 +74,7 @@ def opened(
     folder = Path(path)
     check_folder(folder, resume=resume)
     with _locked(folder):
+        check_folder(folder, resume=resume)  # another process may have been faster
         _clean(folder)
         store = _Store(folder)
         described = identity()
@@ -175,7 +176,7 @@ def _on_sigterm(recorder: Recorder) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, lambda *_: recorder.end_soon())
+    previous = signal.signal(signal.SIGTERM, lambda *_: recorder.end_soon()) or signal.SIG_DFL
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastglt.checkpoint.files import Record, Snapshot
+from fastglt.checkpoint.loops import RecordedLoop
 from fastglt.checkpoint.parts import RandomState, as_part, restore
 from fastglt.checkpoint.tree import copied
 from fastglt.errors import CheckpointError, Terminated
@@ -104,7 +105,7 @@ class Recorder(Progress):
         keep = set(parts if keep is None else (*keep, RANDOM))
         record = self._records.get(path)
         if record is None:
-            return _Recorded(self, path, total, parts, keep, nests)
+            return RecordedLoop(self, path, total, parts, keep, nests)
         ended = record.ended
         wanted = [each for each in parts if each in keep] if ended else list(parts)
         self._restore(path, {each: parts[each] for each in wanted}, record)
@@ -112,7 +113,7 @@ class Recorder(Progress):
             raise CheckpointError(f"{path} has {record.done} steps in it (expected {total})")
         if ended:
             return Loop(total, record.done, ended=True)
-        return _Recorded(self, path, total, parts, keep, nests, record.done)
+        return RecordedLoop(self, path, total, parts, keep, nests, record.done)
 
     def once(
         self,
@@ -181,6 +182,26 @@ class Recorder(Progress):
         if not (self._is_saved or self._can_wait):
             self.save()
 
+    def open_loop(self, path: str, live: Callable[[], Record] | None) -> int:
+        """The run is in a loop from now on; how many loops and scopes that one is in."""
+        self._open.append(_Open(path, live))
+        return len(self._open) - 1
+
+    def after_step(self, path: str, nested: Record | None) -> None:
+        """A step of a loop has been made, whose states are given if steps have loops in them."""
+        with self._critical():
+            if nested is None:
+                self._save_if_due()
+            else:
+                self._keep(path, nested)
+
+    def after_loop(self, path: str, ended: Callable[[], Record], depth: int) -> None:
+        """The last step of a loop has been made, which is in so many others."""
+        with self._critical():
+            record = ended()
+            del self._open[depth:]
+            self._keep(path, record)
+
     def _enter(self, name: str) -> str:
         path = self._path(name)
         if path in self._used:
@@ -236,56 +257,3 @@ class Recorder(Progress):
             yield
         finally:
             self._in_critical = before
-
-
-class _Recorded(Loop):
-    """A loop that tells a recorder of its steps."""
-
-    def __init__(
-        self,
-        recorder: Recorder,
-        path: str,
-        total: int,
-        parts: Parts,
-        keep: Collection[str],
-        nests: bool,
-        done: int = 0,
-    ) -> None:
-        super().__init__(total, done)
-        self._recorder, self._path, self._nests = recorder, path, nests
-        self._parts, self._keep = parts, keep
-        self._depth = 0
-
-    def __iter__(self) -> Iterator[int]:
-        """Numbers of steps that are left."""
-        self._depth = len(self._recorder._open)
-        self._recorder._open.append(_Open(self._path, None if self._nests else self._live))
-        yield from super().__iter__()
-
-    def on_step(self) -> None:
-        """Save if it is time."""
-        with self._recorder._critical():
-            if self._nests:
-                self._recorder._keep(self._path, _copied(self._record(ended=False)))
-            else:
-                self._recorder._save_if_due()
-
-    def on_end(self) -> None:
-        """Close the loop, and keep the parts that are read afterwards."""
-        with self._recorder._critical():
-            record = _copied(self._record(ended=True))
-            del self._recorder._open[self._depth :]
-            self._recorder._keep(self._path, record)
-
-    def _live(self) -> Record:
-        return self._record(ended=False)
-
-    def _record(self, *, ended: bool) -> Record:
-        names = [name for name in self._parts if not ended or name in self._keep]
-        states = {name: as_part(self._parts[name]).state_dict() for name in names}
-        return Record(self.done, ended, states)
-
-
-def _copied(record: Record) -> Record:
-    """A record that training does not change."""
-    return Record(record.done, record.ended, copied(record.state))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +32,8 @@ def flatten(value: Any, tensors: list[Tensor]) -> Any:
             raise InputError(f"a checkpoint holds dense tensors only (got {value.layout})")
         tensors.append(value)
         return {_TENSOR: len(tensors) - 1}
+    if isinstance(value, np.generic):  # what a metric of the user's may be
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return {_FLOAT: str(value)}
     if value is None or isinstance(value, bool | int | float | str):

@@ -73,7 +73,7 @@ def terminations() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, leave)
+    previous = signal.signal(signal.SIGTERM, leave) or signal.SIG_DFL
     try:
         yield
     finally:
@@ -107,11 +107,14 @@ def immediate_interrupts() -> Iterator[None]:
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether Python, numpy or torch asked for memory that there is not."""
     known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return known or "not enough memory: you tried to allocate" in str(error)
+    text = str(error)
+    return known or "memory: you tried to allocate" in text or text == "std::bad_alloc"
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """The first line of a message, without the place in torch's code that it may begin with."""
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return line[max(0, line.find("DefaultCPUAllocator")) :]
 
 
 def _discard_stdout() -> None:

@@ -20,7 +20,7 @@ from fastglt.training.focus import focused
 from fastglt.training.inputs import EDGE_PLACE, with_edge_places
 from fastglt.training.progress import NO_CHECKPOINT, Progress, stateful
 from fastglt.training.seeding import seeded
-from fastglt.training.states import Fields, to_device_of
+from fastglt.training.states import Fields, check_like, check_tensor, to_device_of
 from fastglt.training.task import Task
 from fastglt.training.teacher import Objective
 
@@ -302,9 +302,11 @@ def fit(
                 epochs.finish()
                 break
     callback.on_phase_end(phase)
+    check_like(best.state, model.state_dict())  # which may come from a checkpoint
     model.load_state_dict(best.state)
     edge_weight = best.edge_weight
-    if edge_weight is not None:
+    if edge_weight is not None and trained.edge_weight is not None:
+        check_tensor(edge_weight, trained.edge_weight, "edge_weight")
         edge_weight = edge_weight.to(data.edge_index.device)
     state = to_device_of(best.state, model.state_dict())
     return Fit(state, best.epoch, best.val_metric, epochs.done, edge_weight)

@@ -18,7 +18,15 @@ class Fields:
         return dict(vars(self))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo :meth:`state_dict`."""
+        """Undo :meth:`state_dict`.
+
+        Raises:
+            InputError: If one of them has names in it and the other one has not.
+        """
+        for name, own in vars(self).items():
+            value = state[name]
+            if isinstance(own, dict) != isinstance(value, dict):
+                raise InputError(f"{name!r} must not be a {type(value).__name__}")
         for name in vars(self):
             setattr(self, name, state[name])
 
