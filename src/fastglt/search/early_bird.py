@@ -73,9 +73,9 @@ class EarlyBird(SearchMethod):
             steps = context.progress.loop("drawing", epochs, run.parts() | {"distances": distances})
             for epoch in steps:
                 run.step(f"{self.name} epoch {epoch}")
-                distance = distances.of(run.weight_mask, run.edge_mask)
+                run.distance = distances.of(run.weight_mask, run.edge_mask)
                 context.callback.on_step(self.name, epoch, None)
-                if epoch >= FIRST and distance < context.settings.mask_distance:
+                if epoch >= FIRST and run.distance < context.settings.mask_distance:
                     steps.finish()
                     break
         context.callback.on_phase_end(self.name)
@@ -85,16 +85,22 @@ class EarlyBird(SearchMethod):
             run.weight_mask,
             epochs=steps.done * run.num_passes,
             state=apply_weight_mask(clone_state(model), run.weight_mask, tied_names(model)),
-            metrics={"drawn_epoch": steps.done, "mask_distance": distances.last},
+            metrics={"drawn_epoch": steps.done, "mask_distance": run.distance},
         )
 
 
 class _Run:
-    """Weights and gates in training, with the masks that are drawn of them."""
+    """Weights and gates in training, with the masks that are drawn of them.
+
+    Attributes:
+        edge_mask: Edges as they were drawn last.
+        weight_mask: Weights likewise.
+        distance: How far both are from the masks before.
+    """
 
     def __init__(self, context: SearchContext) -> None:
         settings, groups = context.settings, context.groups
-        self._context = context
+        self._context, self.distance = context, 1.0
         self.edge_mask, self.weight_mask = full_masks(context, context.model)
         self._weights = prunable_weights(context.model, settings.include, settings.exclude)
         self._optimizer = make_optimizer(context.model, settings.lr, context.weight_decay())
@@ -122,14 +128,16 @@ class _Run:
         return parts
 
     def state_dict(self) -> dict[str, Any]:
-        """Both masks, and where ADMM is."""
-        state = {"keep": self.edge_mask.keep, "weight_mask": dict(self.weight_mask)}
+        """Both masks, their distance, and where ADMM is."""
+        state: dict[str, Any] = {"distance": self.distance, "keep": self.edge_mask.keep}
+        state |= {"weight_mask": dict(self.weight_mask)}
         return state if self._gate is None else state | {"admm": [self._target, self._dual]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Undo :meth:`state_dict`."""
         check_tensor(state["keep"], self.edge_mask.keep, "keep")
         check_like(state["weight_mask"], self.weight_mask)
+        self.distance = state["distance"]
         device = self._context.groups.index.device
         self.edge_mask = EdgeMask(self._context.groups, state["keep"].to(device))
         self.weight_mask = WeightMask(to_device_of(state["weight_mask"], self.weight_mask))
@@ -181,24 +189,18 @@ class _Run:
 
 
 class _Distances:
-    """How far masks are from those of the epochs before.
-
-    Attributes:
-        last: What :meth:`of` returned last.
-    """
+    """How far masks are from those of the epochs before."""
 
     def __init__(self) -> None:
         self._axes = (_Distance(), _Distance())
-        self.last = 1.0
 
     def state_dict(self) -> dict[str, Any]:
         """The earlier masks, for a checkpoint."""
         axes = [{"earlier": list(axis.earlier), "unit": axis.unit} for axis in self._axes]
-        return {"last": self.last, "axes": axes}
+        return {"axes": axes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Undo :meth:`state_dict`."""
-        self.last = state["last"]
         for axis, kept in zip(self._axes, state["axes"], strict=True):
             axis.earlier = deque(kept["earlier"], maxlen=QUEUE)
             axis.unit = kept["unit"]
@@ -212,8 +214,7 @@ class _Distances:
             for distance, mask in ((weights, weight_mask), (edges, {"edges": edge_mask.keep}))
             if not all(bool(keep.all()) for keep in mask.values())
         ]
-        self.last = sum(pruned) / len(pruned) if pruned else 0.0
-        return self.last
+        return sum(pruned) / len(pruned) if pruned else 0.0
 
 
 class _Distance:
