@@ -1,6 +1,6 @@
 """Every exception that fastglt raises on purpose.
 
-All derive from :class:`FastGLTError`, so one ``except`` clause catches them. Those that are
+All but one derive from :class:`FastGLTError`, so one ``except`` clause catches them. Those that are
 caused by what the caller passed in also derive from :class:`ValueError`; the command line turns
 :class:`InputError` into exit code 2 and every other :class:`FastGLTError` into exit code 1.
 """
@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
+
+TERMINATED: Final = 143
+"""Exit code of a process that SIGTERM ended: 128 plus the signal's number, as shells have it."""
 
 MOST_SHOWN = 200
 """Characters of a value that a message shows."""
@@ -92,6 +96,10 @@ class TicketMismatchError(InputError):
     """A ticket does not belong to this graph or model; the message names the difference."""
 
 
+class CheckpointError(InputError):
+    """A checkpoint is damaged, of another run, in use, or not to be overwritten."""
+
+
 class CompileError(FastGLTError):
     """A compiled model does not give what the masked one gives."""
 
@@ -102,3 +110,18 @@ class NonFiniteLossError(FastGLTError):
 
 class RankError(FastGLTError):
     """The processes that share a search are out of step, or one of them is gone."""
+
+
+class Terminated(SystemExit):
+    """The process was told to end (SIGTERM); what was saved is in the message.
+
+    No :class:`Exception`, so that nothing swallows it wherever the signal arrives. A program that
+    does not catch it ends with exit code 143.
+    """
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(TERMINATED)
+
+    def __str__(self) -> str:
+        return self.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -12,7 +13,10 @@ from torch_geometric.data import Data
 
 from fastglt.api.finder import Finder
 from fastglt.api.goals import Goal, GoalFinder
+from fastglt.checkpoint.folder import opened
+from fastglt.checkpoint.identity import identity_of
 from fastglt.errors import InputError
+from fastglt.search import METHOD_VERSION
 from fastglt.search.presets import resolve_settings
 from fastglt.settings import GIVEN
 from fastglt.study.frontier import Axis
@@ -20,6 +24,7 @@ from fastglt.ticket import Ticket
 from fastglt.ticket.compiled import uncompiled, uncompiled_names
 from fastglt.training.callback import Callback
 from fastglt.training.parts import LoaderFactory
+from fastglt.training.progress import NO_CHECKPOINT, Progress
 from fastglt.training.task import Task
 from fastglt.training.tasks import make_task
 
@@ -46,6 +51,9 @@ def find(
     axis: Axis = "joint",
     resolution: float = 1.0,
     loader: LoaderFactory | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
+    resume: bool = False,
     **settings: Any,
 ) -> Ticket:
     """Find a graph lottery ticket: a subset of edges and weights, and evidence of its worth.
@@ -112,12 +120,23 @@ def find(
             iterable of batches for one pass over it. A batch has ``edge_index``; ``n_id``, the
             places of its nodes in the graph; ``e_id``, those of its edges, where these are scored
             by gradients; and ``batch_size`` if only its first nodes are predicted.
+        checkpoint: Folder where the run is saved as it goes, so that it can be killed at any time.
+            Two files in it take turns, each checked before it is believed. One process at a time
+            may use it. SIGTERM then ends the run with a checkpoint, if this is the main thread.
+        checkpoint_every: Seconds between two checkpoints; 0 saves after every epoch.
+        resume: Go on from what is in the folder, if anything is. With the same arguments, versions
+            and number of threads the ticket is, on the CPU, the one of a run that was never
+            interrupted, bit by bit; its ``seconds`` are those of all processes. If the run was
+            over, its ticket is returned at once.
         settings: Any other field of :class:`fastglt.Settings`.
 
     Raises:
+        CheckpointError: If another process uses the folder, or what lies there is damaged, is of
+            another run, or is there although ``resume`` is false.
         InputError: If an argument, the graph or the model cannot be used; its subclasses say
             which.
         NonFiniteLossError: If a loss becomes NaN or infinite.
+        Terminated: If SIGTERM ended a run with a checkpoint.
 
     Warns:
         UserWarning: The two directions of an undirected edge disagree, so that the graph is
@@ -164,13 +183,36 @@ def find(
         axis,
         resolution,
     )
-    started = resolved.model_dump(mode="json") | {"task": chosen.record()}
-    try:
-        callback.on_run_start(started if goal is None else started | {"goal": asdict(goal)})
-        run = finder(resolved) if goal is None else GoalFinder(finder, resolved, goal)
-        ticket = run.run()
-    except BaseException as error:
-        callback.on_error(error)
-        raise
-    callback.on_run_end(ticket.metrics)
-    return ticket
+
+    def run(progress: Progress) -> Ticket:
+        recorded = partial(finder, progress=progress)
+        if goal is None:
+            return recorded(resolved).run()
+        return GoalFinder(recorded, resolved, goal, progress).run()
+
+    def watched(progress: Progress) -> Ticket:
+        started = resolved.model_dump(mode="json") | {"task": chosen.record()}
+        try:
+            callback.on_run_start(started if goal is None else started | {"goal": asdict(goal)})
+            ticket = run(progress)
+        except BaseException as error:
+            callback.on_error(error)
+            raise
+        callback.on_run_end(ticket.metrics)
+        return ticket
+
+    if checkpoint is None:
+        if resume:
+            raise InputError("resume=True needs the folder of the checkpoint: pass checkpoint=")
+        return watched(NO_CHECKPOINT)
+    if not checkpoint_every >= 0:
+        raise InputError(f"checkpoint_every must be at least 0 (got {checkpoint_every})")
+    asked = {
+        "method_version": METHOD_VERSION,
+        "settings": resolved.model_dump(mode="json"),
+        "task": chosen.record(),
+        "goal": None if goal is None else asdict(goal),
+    }
+    describe = partial(identity_of, asked, uncompiled(model), data, init, own_teacher)
+    with opened(checkpoint, describe, every=checkpoint_every, resume=resume) as session:
+        return session.ticket or session.finish(watched(session.recorder))

@@ -39,6 +39,7 @@ from fastglt.gating import (
 )
 from fastglt.masks import ChannelGroup, EdgeGroups
 from fastglt.search.base import Narrow, SearchContext, SearchResult, get_method
+from fastglt.search.packing import packed_result, unpacked_result
 from fastglt.settings import Settings
 from fastglt.ticket import Ticket
 from fastglt.ticket.edge_rule import KEEP, kept_by_rule, ranked_rule
@@ -55,6 +56,7 @@ from fastglt.training.probe import (
     check_uses_edge_weight,
     forward_errors,
 )
+from fastglt.training.progress import NO_CHECKPOINT, Progress, stateful
 from fastglt.training.ranks import Ranks
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY, Task
@@ -136,6 +138,7 @@ class Finder:
             :meth:`fastglt.Task.encode` would give of one for the whole graph.
         reads_test: Whether the test split is read, once, at the end.
         loader: Makes the batches under ``settings.sampler == "given"``.
+        progress: Records the run, so that it can be resumed.
 
     Attributes:
         predictions: Of the dense model on the whole graph and of the ticket on the kept one, after
@@ -155,11 +158,12 @@ class Finder:
         teacher: nn.Module | Tensor | None = None,
         reads_test: bool = True,
         loader: LoaderFactory | None = None,
+        progress: Progress = NO_CHECKPOINT,
     ) -> None:
         self.start = time.perf_counter()
         self.task, self.settings, self.callback = task, settings, callback
         self.narrow, self.reads_test = narrow, reads_test
-        self.teacher = teacher
+        self.teacher, self.progress = teacher, progress
         self.predictions: tuple[Tensor, Tensor]
         num_outputs = task.validate(data)
         get_method(settings.method)
@@ -211,7 +215,13 @@ class Finder:
         teacher = baseline.guide.teacher
         with self._timed("search"):
             objective = self._objective(teacher, "search")
-            result = self._search(objective, baseline.guide.reference)
+            result = self.progress.once(
+                "search",
+                lambda: self._search(objective, baseline.guide.reference),
+                parts=stateful(task=self.task),
+                pack=packed_result,
+                unpack=partial(unpacked_result, self.groups),
+            )
             self._adopt(result)
             self.edge_rule = self._edge_rule(result, teacher)
         return result
@@ -237,7 +247,8 @@ class Finder:
             "retrain": retrained.epochs,
         }
         metrics = self._metrics(pruned) | {"epochs": epochs}
-        self.seconds["total"] = time.perf_counter() - self.start
+        earlier = self.progress.earlier_seconds
+        self.seconds["total"] = earlier + time.perf_counter() - self.start
         return Ticket.create(
             self.model,
             self.plain,
@@ -286,7 +297,7 @@ class Finder:
         note = self.groups.note
         if note is None or self.settings.edge_sparsity == 0:
             return notes
-        warnings.warn(note, UserWarning, stacklevel=4)
+        warnings.warn(note, UserWarning, stacklevel=5)
         return [note, *notes]
 
     def _sparse(self, data: Data) -> Data:
@@ -296,9 +307,9 @@ class Finder:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - start
+        with self.progress.timed(stage) as stopwatch:
+            yield
+        self.seconds[stage] = stopwatch.seconds
 
     def _train_dense(self) -> Dense:
         epochs = 0
@@ -327,6 +338,7 @@ class Finder:
             phase=phase,
             val_data=val_data,
             callback=self.callback,
+            progress=self.progress,
         )
 
     def _guide(self, dense: Dense) -> Guide:
@@ -345,7 +357,8 @@ class Finder:
             return Guide(None, teacher) if nobody else self._better(teacher)
         if nobody:
             return Guide(None, None)
-        chosen = self._fit_teacher(self.views.search)
+        with self.progress.scope("holdout"):
+            chosen = self._fit_teacher(self.views.search)
         notes = self._better(self._visible_teacher()).notes
         last = self._fit_teacher(self.views.train, chosen.best_epoch)
         teacher = self._visible_teacher()
@@ -424,6 +437,7 @@ class Finder:
             None if reference is None else Objective(self.task, reference),
             lambda: copy.deepcopy(self.untrained),
             self._labelled(objective),
+            self.progress,
         )
         with objective.watching(self.model):
             result = get_method(self.settings.method).search(context)
@@ -479,6 +493,7 @@ class Finder:
             learn_edge_weight=settings.edge_values == "learned",
             augment=result.augment,
             callback=self.callback,
+            progress=self.progress,
         )
 
     def edge_keep(self, result: SearchResult) -> Tensor:

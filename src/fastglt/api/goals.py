@@ -22,6 +22,7 @@ from fastglt.study.frontier import Axis, border, sparsities
 from fastglt.ticket import Ticket
 from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import predict
+from fastglt.training.progress import Progress
 from fastglt.training.task import Task
 
 Kind = Literal["max_drop", "target_macs", "target_latency_ms"]
@@ -106,13 +107,21 @@ class GoalFinder:
         make: Makes the finder of settings.
         settings: All settings; the sparsity of the axis that is chosen is 0.
         goal: What sparsities are chosen by.
+        progress: Records the runs, as it does in those that ``make`` makes.
 
     Raises:
         BudgetError: If a sparsity is given that is to be chosen.
     """
 
-    def __init__(self, make: Callable[[Settings], Finder], settings: Settings, goal: Goal) -> None:
+    def __init__(
+        self,
+        make: Callable[[Settings], Finder],
+        settings: Settings,
+        goal: Goal,
+        progress: Progress,
+    ) -> None:
         self._make, self._settings, self._goal = make, settings, goal
+        self._progress = progress
         self._trials: list[Trial] = []
         self._baseline: Baseline | None = None
         self._dense_macs: int | None = None
@@ -132,11 +141,13 @@ class GoalFinder:
         border(try_at, self._goal.resolution)
         if self._cheap is not None:
             finder, result = self._cheap
-            self._best = finder, finder.prune(self._dense(finder), result)
+            with self._progress.scope("chosen"):
+                self._best = finder, finder.prune(self._dense(finder), result)
         if self._best is None:
             raise BudgetError(self._none_meets())
         finder, pruned = self._best
-        others = time.perf_counter() - start - sum(finder.seconds.values())
+        spent = self._progress.earlier_seconds + time.perf_counter() - start
+        others = spent - sum(finder.seconds.values())
         finder.start = start
         finder.seconds["trials"] = others
         ticket = finder.ticket(pruned)
@@ -166,7 +177,9 @@ class GoalFinder:
         """Whether the ticket after so many rounds loses at most as much as is allowed."""
         try:
             finder = self._finder(rounds)
-            pruned = finder.prune(self._dense(finder))
+            dense = self._dense(finder)
+            with self._progress.scope(f"after {rounds} rounds"):
+                pruned = finder.prune(dense)
         except BudgetError:
             return self._note(rounds, None, meets=False)
         drop = 100 * (pruned.baseline.dense.val_metric - pruned.retrained.val_metric)
@@ -179,11 +192,14 @@ class GoalFinder:
         """Whether the model after so many rounds costs more than is allowed."""
         try:
             finder = self._finder(rounds)
-            result = finder.masks(self._dense(finder))
+            dense = self._dense(finder)
+            with self._progress.scope(f"after {rounds} rounds"):
+                result = finder.masks(dense)
+                # A latency is not the same again.
+                value = self._progress.once("cost", lambda: self._cost(finder, result))
         except BudgetError:
             self._note(rounds, None, meets=False)
             return False  # sparser still is no way either
-        value = self._cost(finder, result)
         meets = value <= self._limit(finder)
         if meets:  # less sparse than all before, since only those below one that met are tried
             self._cheap = finder, result

@@ -50,8 +50,8 @@ def find_seeds(
         seeds: The seeds, all different.
         workers: Number of processes; ``None`` takes one a core, and no more than seeds; 1 uses
             this process. The cores are divided among them.
-        settings: Anything else that :func:`find` takes, but no ``seed`` and no ``callback``. Must
-            be picklable, like model and data, unless ``workers`` is 1.
+        settings: Anything else that :func:`find` takes, but no ``seed``, ``callback`` or
+            ``checkpoint``. Must be picklable, like model and data, unless ``workers`` is 1.
 
     Returns:
         The tickets, in the order of ``seeds``.
@@ -99,7 +99,7 @@ def _check(seeds: Sequence[int], workers: int | None, settings: dict[str, Any]) 
         raise InputError(f"seeds must all be different (got {list(seeds)})")
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1 (got {workers})")
-    for name in ("seed", "callback"):
+    for name in ("seed", "callback", "checkpoint"):
         if name in settings:
             raise InputError(f"{name} cannot be given to find_seeds; use find for a single run")
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastglt._atomic import check_writable
+from fastglt.checkpoint.places import check_folder
 from fastglt.cli import formats, summary
 from fastglt.cli.config_file import with_config
-from fastglt.cli.exits import immediate_interrupts
+from fastglt.cli.exits import immediate_interrupts, terminations
 from fastglt.cli.inputs import (
     build_model,
     check_method,
@@ -27,6 +28,7 @@ from fastglt.cli.inputs import (
 )
 from fastglt.cli.options import (
     DENOISING_METHODS,
+    CheckpointOptions,
     DataOptions,
     FindOptions,
     GoalOptions,
@@ -38,7 +40,7 @@ from fastglt.cli.options import (
     link_options,
     validated,
 )
-from fastglt.cli.output import STDOUT, Output, write_json
+from fastglt.cli.output import STDOUT, Output, warnings_as_lines, write_json
 from fastglt.cli.progress import progress_bars
 from fastglt.cli.records import DatasetRecord
 from fastglt.errors import InputError
@@ -57,6 +59,7 @@ def run(given: Mapping[str, Any]) -> None:
     """Search, rewind, retrain, save the ticket, show what was won."""
     values = with_config(given)
     outputs = validated(FindOptions, values)
+    checkpoint = validated(CheckpointOptions, values)
     inputs = _Inputs(
         validated(DataOptions, values),
         validated(TaskOptions, values),
@@ -71,8 +74,10 @@ def run(given: Mapping[str, Any]) -> None:
     check_method(settings.method)
     _check_recovery(settings)
     _check_outputs(outputs, settings)
-    with _ranks(inputs.data.device) as rank:
-        ticket = _search(inputs, settings, outputs, is_quiet=rank > 0)
+    _check_checkpoint(checkpoint)
+    with terminations(), _ranks(inputs.data.device) as rank:
+        with warnings_as_lines():
+            ticket = _search(inputs, settings, outputs, checkpoint, is_quiet=rank > 0)
         if rank == 0:
             _write(ticket, outputs)
 
@@ -119,7 +124,11 @@ def _settings(values: Mapping[str, Any], teacher: Path | None) -> Settings:
 
 
 def _search(
-    inputs: _Inputs, settings: Settings, outputs: FindOptions, is_quiet: bool = False
+    inputs: _Inputs,
+    settings: Settings,
+    outputs: FindOptions,
+    checkpoint: CheckpointOptions,
+    is_quiet: bool = False,
 ) -> Ticket:
     dataset = load_dataset(inputs.data)
     with immediate_interrupts():
@@ -140,6 +149,7 @@ def _search(
             callback=Callbacks([*([] if bars is None else [bars]), *watching]),
             narrow=narrow_model(inputs.model, dataset, task),
             **inputs.goal.model_dump(),
+            **checkpoint.model_dump(),
             **chosen,
         )
     is_own = inputs.data.data is not None
@@ -210,6 +220,13 @@ def _check_outputs(outputs: FindOptions, settings: Settings) -> None:
         other = seen.setdefault(path.resolve(), name)
         if other != name:
             raise InputError(f"--{other} and --{name} must be different files (got {path} twice)")
+
+
+def _check_checkpoint(options: CheckpointOptions) -> None:
+    if options.checkpoint is not None:
+        check_folder(options.checkpoint, resume=options.resume)
+    elif options.resume:
+        raise InputError("--resume needs the folder of the checkpoint: add --checkpoint")
 
 
 def _check_history(settings: Settings) -> None:

@@ -175,6 +175,24 @@ class FindOptions(ResultOptions):
     )
 
 
+class CheckpointOptions(_Options):
+    """How ``find`` is saved as it goes."""
+
+    checkpoint: Path | None = Field(
+        default=None,
+        description="folder where the run is saved as it goes, so that it can be killed at any "
+        "time; default: none",
+    )
+    checkpoint_every: float = Field(
+        default=60.0, ge=0, description="seconds between two checkpoints; 0: after every step"
+    )
+    resume: bool = Field(
+        default=False,
+        description="go on from the checkpoint, if there is one, to the result of a run that was "
+        "never interrupted",
+    )
+
+
 class GoalOptions(_Options):
     """What ``find`` chooses the sparsities by, where they are not given."""
 
@@ -297,7 +315,13 @@ class ReportOptions(_Options):
 
 RUN_SPECS: tuple[Spec, ...] = (DataOptions, TaskOptions, LinkOptions, ModelOptions, Settings)
 """What a run of ``find`` depends on."""
-FIND_SPECS: tuple[Spec, ...] = (*RUN_SPECS, GoalOptions, TeacherOptions, FindOptions)
+FIND_SPECS: tuple[Spec, ...] = (
+    *RUN_SPECS,
+    GoalOptions,
+    TeacherOptions,
+    FindOptions,
+    CheckpointOptions,
+)
 """All options of ``find``, which are also those that its config file may hold."""
 COMPARE_SPECS: tuple[Spec, ...] = (*RUN_SPECS, CompareOptions)
 """All options of ``compare``, likewise."""

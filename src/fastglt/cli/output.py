@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Container, Sequence
+import warnings
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -68,6 +70,18 @@ def write_json(value: Any, path: Path) -> None:
         return
     with atomic_write(path) as temporary:
         temporary.write_text(_as_json(value), encoding="utf-8")
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Warnings go to stderr as one line each, without a place in the code, within the context."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _as_line
+        yield
+
+
+def _as_line(message: Warning | str, *_: Any, **__: Any) -> None:
+    sys.stderr.write(f"warning: {message}\n")
 
 
 def _as_json(value: Any) -> str:

@@ -50,6 +50,10 @@ class WeightGate:
             clear_moments(self._optimizer, parameter, changed)
         self._set(mask)
 
+    def restore(self, mask: WeightMask) -> None:
+        """Replace the mask by one under which weights and momentum are already."""
+        self._set(mask)
+
     def remove(self) -> None:
         """Stop enforcing the mask."""
         self._hook.remove()

@@ -25,6 +25,7 @@ from fastglt.search import METHODS
 from fastglt.settings import Settings
 from fastglt.training.callback import Callback
 from fastglt.training.loop import Augment
+from fastglt.training.progress import NO_CHECKPOINT, Progress
 from fastglt.training.teacher import Objective
 
 Narrow = Callable[[int], nn.Module]
@@ -53,6 +54,7 @@ class SearchContext:
             cannot be copied afterwards.
         labelled: Share of the nodes that have a label to train on, where a teacher speaks of the
             others; 1 where none guides.
+        progress: Records the loops, so that a search can be resumed.
     """
 
     model: nn.Module
@@ -68,6 +70,7 @@ class SearchContext:
     reference: Objective | None = None
     another: Callable[[], nn.Module] | None = None
     labelled: float = 1.0
+    progress: Progress = NO_CHECKPOINT
 
     def weight_decay(self, density: float = 1.0) -> float:
         """Weight decay of a model that keeps that share of the prunable weights."""

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -261,6 +262,41 @@ class Denoiser:
         """Stop holding pruned weights at 0, e.g. to train the model densely again."""
         self._edges.remove()
         self._weights.remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Masks, counters, history and the best masks, as tensors and what JSON has.
+
+        With the states of model, optimizer and random generators a loop can be gone on with.
+        """
+        return {
+            "steps": self._num_steps,
+            "events": self._num_events,
+            "edges": self._edges.state_dict(),
+            "weights": self._weights.state_dict(),
+            "best": None if self._best is None else self._best.state_dict(),
+            "history": [asdict(event) for event in self.history],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo :meth:`state_dict`, in a denoiser that was made in the same way.
+
+        The states of model and optimizer must have been loaded before.
+
+        Raises:
+            InputError: If the state is of another model or graph, or of more steps.
+        """
+        if not 0 <= state["steps"] <= self.steps:
+            raise InputError(
+                f"a state must be of at most {self.steps} steps (got {state['steps']})"
+            )
+        self._num_steps, self._num_events = int(state["steps"]), int(state["events"])
+        self._edges.load_state_dict(state["edges"])
+        self._weights.load_state_dict(state["weights"])
+        self._view = None
+        best = state["best"]
+        like = None if best is None else self._snapshot(math.nan)
+        self._best = None if like is None else MaskSnapshot.of_state_dict(best, like)
+        self.history = [SwapEvent(**event) for event in state["history"]]
 
     def ticket(self) -> Ticket:
         """The ticket of the best masks, with the weights that reached the metric.

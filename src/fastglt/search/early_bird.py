@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,9 @@ from fastglt.search.swap import num_kept_groups
 from fastglt.training.dropout import fast_dropout
 from fastglt.training.inputs import with_edge_places
 from fastglt.training.loop import clone_state, make_optimizer, train_step
+from fastglt.training.progress import stateful
 from fastglt.training.seeding import seeded
+from fastglt.training.states import check_like, check_tensor, to_device_of
 
 QUEUE = 3
 """How many earlier masks a mask is compared with."""
@@ -64,33 +67,40 @@ class EarlyBird(SearchMethod):
         """Train until the masks hold still."""
         run = _Run(context)
         distances = _Distances()
-        epochs, distance = context.settings.mask_epochs, 1.0
-        epoch = 0
+        epochs = context.settings.mask_epochs
         context.callback.on_phase_start(self.name, epochs)
         with seeded(context.settings.seed), fast_dropout(context.model):
-            for epoch in range(1, epochs + 1):
+            steps = context.progress.loop("drawing", epochs, run.parts() | {"distances": distances})
+            for epoch in steps:
                 run.step(f"{self.name} epoch {epoch}")
-                distance = distances.of(run.weight_mask, run.edge_mask)
+                run.distance = distances.of(run.weight_mask, run.edge_mask)
                 context.callback.on_step(self.name, epoch, None)
-                if epoch >= FIRST and distance < context.settings.mask_distance:
+                if epoch >= FIRST and run.distance < context.settings.mask_distance:
+                    steps.finish()
                     break
         context.callback.on_phase_end(self.name)
         model = context.model
         return SearchResult(
             run.edge_mask,
             run.weight_mask,
-            epochs=epoch * run.num_passes,
+            epochs=steps.done * run.num_passes,
             state=apply_weight_mask(clone_state(model), run.weight_mask, tied_names(model)),
-            metrics={"drawn_epoch": epoch, "mask_distance": distance},
+            metrics={"drawn_epoch": steps.done, "mask_distance": run.distance},
         )
 
 
 class _Run:
-    """Weights and gates in training, with the masks that are drawn of them."""
+    """Weights and gates in training, with the masks that are drawn of them.
+
+    Attributes:
+        edge_mask: Edges as they were drawn last.
+        weight_mask: Weights likewise.
+        distance: How far both are from the masks before.
+    """
 
     def __init__(self, context: SearchContext) -> None:
         settings, groups = context.settings, context.groups
-        self._context = context
+        self._context, self.distance = context, 1.0
         self.edge_mask, self.weight_mask = full_masks(context, context.model)
         self._weights = prunable_weights(context.model, settings.include, settings.exclude)
         self._optimizer = make_optimizer(context.model, settings.lr, context.weight_decay())
@@ -107,6 +117,34 @@ class _Run:
     def num_passes(self) -> int:
         """Passes over the graph in an epoch."""
         return 1 if self._gate is None else 2
+
+    def parts(self) -> dict[str, Any]:
+        """What the training changes."""
+        context = self._context
+        parts = {"model": context.model, "optimizer": self._optimizer, "masks": self}
+        parts |= {"generator": context.generator} | stateful(task=context.objective.task)
+        if self._gate is not None:
+            parts |= {"gate": self._gate, "gate optimizer": self._gate_optimizer}
+        return parts
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both masks, their distance, and where ADMM is."""
+        state: dict[str, Any] = {"distance": self.distance, "keep": self.edge_mask.keep}
+        state |= {"weight_mask": dict(self.weight_mask)}
+        return state if self._gate is None else state | {"admm": [self._target, self._dual]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo :meth:`state_dict`."""
+        check_tensor(state["keep"], self.edge_mask.keep, "keep")
+        check_like(state["weight_mask"], self.weight_mask)
+        self.distance = state["distance"]
+        device = self._context.groups.index.device
+        self.edge_mask = EdgeMask(self._context.groups, state["keep"].to(device))
+        self.weight_mask = WeightMask(to_device_of(state["weight_mask"], self.weight_mask))
+        if self._gate is not None:
+            for tensor in state["admm"]:
+                check_tensor(tensor, self._gate, "admm")
+            self._target, self._dual = (tensor.to(device) for tensor in state["admm"])
 
     def step(self, where: str) -> None:
         """One epoch, after which both masks are drawn."""
@@ -156,6 +194,17 @@ class _Distances:
     def __init__(self) -> None:
         self._axes = (_Distance(), _Distance())
 
+    def state_dict(self) -> dict[str, Any]:
+        """The earlier masks, for a checkpoint."""
+        axes = [{"earlier": list(axis.earlier), "unit": axis.unit} for axis in self._axes]
+        return {"axes": axes}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo :meth:`state_dict`."""
+        for axis, kept in zip(self._axes, state["axes"], strict=True):
+            axis.earlier = deque(kept["earlier"], maxlen=QUEUE)
+            axis.unit = kept["unit"]
+
     def of(self, weight_mask: WeightMask, edge_mask: EdgeMask) -> float:
         """Mean distance of the axes that are pruned, from the masks of the calls before."""
         weights = self._axes[0].of(weight_mask)
@@ -170,19 +219,19 @@ class _Distances:
 
 class _Distance:
     def __init__(self) -> None:
-        self._earlier: deque[dict[str, Tensor]] = deque(maxlen=QUEUE)
-        self._unit = 0.0
+        self.earlier: deque[dict[str, Tensor]] = deque(maxlen=QUEUE)
+        self.unit = 0.0
 
     def of(self, mask: Mapping[str, Tensor]) -> float:
-        if not self._earlier:
-            self._earlier.append(dict(mask))
+        if not self.earlier:
+            self.earlier.append(dict(mask))
             return 1.0
         distance = float(
             sum(
-                max(int((keep ^ earlier[name]).sum()) for earlier in self._earlier)
+                max(int((keep ^ each[name].to(keep.device)).sum()) for each in self.earlier)
                 for name, keep in mask.items()
             )
         )
-        self._earlier.append(dict(mask))
-        self._unit = self._unit or distance
-        return distance / self._unit if self._unit else 0.0
+        self.earlier.append(dict(mask))
+        self.unit = self.unit or distance
+        return distance / self.unit if self.unit else 0.0

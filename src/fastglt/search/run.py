@@ -22,6 +22,7 @@ from fastglt.training.dropout import fast_dropout, scaled_dropout
 from fastglt.training.inputs import with_edge_places
 from fastglt.training.loop import make_optimizer, predict, train_step
 from fastglt.training.norms import recalibrate
+from fastglt.training.progress import stateful
 from fastglt.training.ranks import Ranks
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY
@@ -95,8 +96,11 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
     epochs = 0 if context.pretrained else settings.pretrain_epochs
     if epochs:
         context.callback.on_phase_start("pretrain", epochs)
+    random = {"generator": context.generator, **stateful(task=task)}
+    parts = {"model": context.model, "optimizer": optimizer, **random}
+    parts |= {} if gate is None else {"gate": gate}
     with seeded(settings.seed), fast_dropout(context.model):
-        for epoch in range(1, epochs + 1):
+        for epoch in context.progress.loop("pretrain", epochs, parts):
             where = f"pretrain epoch {epoch}"
             for _ in range(task.num_batches(data)):
                 _train(context, context.objective, optimizer, data, gate, full, where)
@@ -106,19 +110,28 @@ def cut(context: SearchContext, steps: int) -> SearchRun:
     edge_score, reference = settings.edge_score, context.reference
     if edge_score == TRAINED_GATE and gate is None:
         edge_score = "degree"  # there are no edges to choose from
-    parts = edge_score.split("+")
-    if reference is None and not {"divergence", "agreement"}.isdisjoint(parts):
+    named = edge_score.split("+")
+    if reference is None and not {"divergence", "agreement"}.isdisjoint(named):
         reference = _as_it_is(context)
-    notes: tuple[str, ...] = ()
-    try:
-        one_shot = _one_shot_score(context, gate, reference, edge_score)
-    except ModelError as error:
-        if "divergence" not in parts:
-            raise
-        # Influence looks for edges between classes, so agreement does not go with it.
-        others = [part for part in parts if part in ("unit-gate", "degree", "similarity")]
-        edge_score, notes = "+".join(["influence", *others]), (_NO_DIVERGENCE.format(error),)
-        one_shot = _one_shot_score(context, gate, reference, edge_score)
+
+    def score() -> tuple[Tensor, str, tuple[str, ...]]:
+        try:
+            return _one_shot_score(context, gate, reference, edge_score), edge_score, ()
+        except ModelError as error:
+            if "divergence" not in named:
+                raise
+            # Influence looks for edges between classes, so agreement does not go with it.
+            others = [each for each in named if each in ("unit-gate", "degree", "similarity")]
+            instead = "+".join(["influence", *others])
+            note = _NO_DIVERGENCE.format(error)
+            return _one_shot_score(context, gate, reference, instead), instead, (note,)
+
+    one_shot, edge_score, notes = context.progress.once(
+        "one-shot",
+        score,
+        parts=random,
+        unpack=lambda kept: (kept[0].to(context.groups.index.device), kept[1], kept[2]),
+    )
     denoiser = Denoiser(
         context.model,
         optimizer,
@@ -147,8 +160,12 @@ def denoise(run: SearchRun) -> None:
     live, patience = LiveChannels(context.model), settings.denoise_patience
     context.callback.on_phase_start("denoise", denoiser.steps)
     dropout = scaled_dropout(settings.dropout_factor_at(1 - settings.weight_sparsity))
+    # The denoiser comes last: it holds pruned weights at 0.
+    parts = {"model": context.model, "optimizer": run.optimizer, "generator": context.generator}
+    parts |= {} if run.gate is None else {"gate": run.gate}
+    parts |= stateful(task=context.objective.task) | {"denoiser": denoiser}
     with seeded(settings.seed + 1), fast_dropout(context.model), dropout:
-        for step in range(1, denoiser.steps + 1):
+        for step in (steps := context.progress.loop("denoise", denoiser.steps, parts)):
             where = f"denoise step {step}"
             mask = None if denoiser.reads_gradients else denoiser.weight_mask
             loss = context.objective.at((step - 1) / denoiser.steps)
@@ -171,6 +188,7 @@ def denoise(run: SearchRun) -> None:
                 context.callback.on_event(event)
             context.callback.on_step("denoise", step, metric)
             if denoiser.converged or 0 < patience <= denoiser.events_since_best:
+                steps.finish()
                 break
     context.callback.on_phase_end("denoise")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,9 @@ from fastglt.training.focus import focused
 from fastglt.training.inputs import with_edge_places
 from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import check_finite, predict, validation_metric
+from fastglt.training.progress import stateful
 from fastglt.training.seeding import seeded
+from fastglt.training.states import Fields, to_device_of
 
 NOISE = 1e-5
 """Soft masks start at 1, times 1 plus uniform noise up to this (UGS's code)."""
@@ -45,6 +49,16 @@ class SoftScores:
     weights: dict[str, Tensor]
     metric: float
     epochs: int
+
+
+@dataclass
+class _Best(Fields):
+    """The best epoch so far."""
+
+    epoch: int = 0
+    metric: float = -math.inf
+    edges: Tensor | None = None
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 class SoftMasks:
@@ -114,19 +128,27 @@ class SoftMasks:
             val = focused(val, task, "val")
             if context.objective.teacher is None and self._extra_loss is None:
                 train = focused(train, task, "train")
-        best, best_epoch, epoch = SoftScores(None, {}, -float("inf"), 0), 0, 0
+        best = _Best()
         live = LiveChannels(context.model).under(self._weight_mask)
         with seeded(self._seed), fast_dropout(context.model), live:
-            for epoch in range(1, epochs + 1):
+            steps = context.progress.loop("soft masks", epochs, self._parts(best))
+            for epoch in steps:
                 for _ in range(task.num_batches(train)):
                     self._step(train, f"{where} epoch {epoch}")
                 out = predict(task, context.model, val, self._factors(val))
                 metric = validation_metric(task, out, val, f"{where} epoch {epoch}")
                 if metric > best.metric:
-                    best, best_epoch = self._scores(metric), epoch
-                if patience and epoch - best_epoch >= patience:
+                    edges, weights = self._scores()
+                    best.epoch, best.metric, best.edges, best.weights = (
+                        epoch, metric, edges, weights,
+                    )  # fmt: skip
+                if patience and epoch - best.epoch >= patience:
+                    steps.finish()
                     break
-        return SoftScores(best.edges, best.weights, best.metric, epoch)
+        device = context.groups.index.device
+        edges = None if best.edges is None else best.edges.to(device)
+        weights = to_device_of(best.weights, self._masks)
+        return SoftScores(edges, weights, best.metric, steps.done)
 
     def _soft(self, keep: Tensor, dtype: torch.dtype) -> nn.Parameter:
         noise = 2 * torch.rand(keep.shape, generator=self._generator) - 1
@@ -181,7 +203,17 @@ class SoftMasks:
         for name, product in self._products.items():
             torch.mul(self._weights[name], self._masks[name], out=product)
 
-    def _scores(self, metric: float) -> SoftScores:
+    def _scores(self) -> tuple[Tensor | None, dict[str, Tensor]]:
         edges = None if self._gate is None else self._gate.detach().abs().clone()
-        weights = {name: mask.detach().abs().clone() for name, mask in self._masks.items()}
-        return SoftScores(edges, weights, metric, 0)
+        return edges, {name: mask.detach().abs().clone() for name, mask in self._masks.items()}
+
+    def _parts(self, best: _Best) -> dict[str, Any]:
+        """What the training changes; the model holds the products."""
+        context = self._context
+        factors = {f"weight {name}": each for name, each in self._weights.items()}
+        factors |= {f"mask {name}": each for name, each in self._masks.items()}
+        factors |= {} if self._gate is None else {"gate": self._gate}
+        random = {"generator": self._generator, "context": context.generator}
+        random |= stateful(task=context.objective.task)
+        kept = {"model": context.model, "optimizer": self._optimizer, "best": best}
+        return {**kept, **factors, **random}

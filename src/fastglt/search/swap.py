@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from fastglt.masks import (
     select_top,
     swap,
 )
+from fastglt.training.states import check_like, to_device_of
 
 Scores = dict[str, Tensor]
 
@@ -101,6 +103,27 @@ class WeightDenoiser:
         """Stop enforcing the mask."""
         self._gate.remove()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Masks, budgets and accumulated gradients."""
+        return {
+            "mask": dict(self.mask),
+            "counts": dict(self._counts),
+            "gradients": dict(self._gradients),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo :meth:`state_dict`; weights and optimizer must be as they were then.
+
+        Raises:
+            InputError: If the state is of other weights.
+        """
+        mask, gradients = state["mask"], state["gradients"]
+        check_like(mask, self.mask)
+        check_like(gradients, {name: self._parameters[name] for name in gradients})
+        self._gate.restore(WeightMask(to_device_of(mask, self._parameters)))
+        self._gradients = to_device_of(gradients, self._parameters)
+        self._counts = {name: int(state["counts"][name]) for name in self._counts}
+
     def _next_counts(self, sparsity: float) -> dict[str, int]:
         if self._allocation == LIVE:
             return allocate_live(self.mask, self._channels, sparsity, self._pattern)
@@ -152,6 +175,21 @@ class EdgeDenoiser:
                 self._gate.masked_fill_(grown, float(mean))
         self.mask = EdgeMask(self._groups, keep)
         return int(grown.sum())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The mask."""
+        return {"keep": self.mask.keep}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo :meth:`state_dict`; gates and optimizer must be as they were then.
+
+        Raises:
+            InputError: If the state is of another graph.
+        """
+        check_like(state, self.state_dict())
+        self.mask = EdgeMask(self._groups, state["keep"].to(self.mask.keep.device))
+        if self._hook is not None:
+            self._hook.restore(WeightMask({"gate": self.mask.keep}))
 
     def remove(self) -> None:
         """Stop enforcing the mask on the gates."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -31,7 +33,19 @@ from fastglt.training.loop import (
     train_step,
     validation_metric,
 )
+from fastglt.training.progress import stateful
 from fastglt.training.seeding import seeded
+from fastglt.training.states import Fields, to_device_of
+
+
+@dataclass
+class _Best(Fields):
+    """The best epoch so far."""
+
+    mask: dict[str, Tensor]
+    state: dict[str, Tensor]
+    metric: float = -math.inf
+    epoch: int = 0
 
 
 @register
@@ -76,11 +90,13 @@ class Teddy(SearchMethod):
         weights = prunable_weights(model, settings.include, settings.exclude)
         optimizer = make_optimizer(model, settings.lr, context.weight_decay())
         val = focused(kept, task, "val")
-        best = (-float("inf"), 0, full, clone_state(model))
-        epoch = 0
+        best = _Best(dict(full), clone_state(model))
+        random = {"generator": context.generator, **stateful(task=task)}
+        parts = {"model": model, "optimizer": optimizer, "best": best, **random}
         context.callback.on_phase_start(self.name, settings.mask_epochs)
         with seeded(settings.seed), fast_dropout(model):
-            for epoch in range(1, settings.mask_epochs + 1):
+            epochs = context.progress.loop("projected", settings.mask_epochs, parts)
+            for epoch in epochs:
                 for _ in range(task.num_batches(kept)):
                     model.train()
                     batch = task.batch(kept, context.generator)
@@ -90,13 +106,16 @@ class Teddy(SearchMethod):
                 metric = validation_metric(
                     task, predict(task, model, val), val, f"{self.name} epoch {epoch}"
                 )
-                if metric > best[0]:
-                    best = (metric, epoch, mask, clone_state(model))
+                if metric > best.metric:
+                    best.metric, best.epoch = metric, epoch
+                    best.mask, best.state = dict(mask), clone_state(model)
                 context.callback.on_step(self.name, epoch, metric)
-                if settings.patience and epoch - best[1] >= settings.patience:
+                if settings.patience and epoch - best.epoch >= settings.patience:
+                    epochs.finish()
                     break
         context.callback.on_phase_end(self.name)
-        return best[2], best[3], epoch
+        mask = WeightMask(to_device_of(best.mask, full))
+        return mask, to_device_of(best.state, model.state_dict()), epochs.done
 
 
 @torch.no_grad()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from fastglt.search.swap import num_kept_groups
 from fastglt.settings import Settings
 from fastglt.training.known_graph import kept_view
 from fastglt.training.loop import FitConfig, clone_state, fit
+from fastglt.training.progress import stateful
+from fastglt.training.states import check_like, check_tensor, to_device_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,36 @@ class Round:
     epochs: int
     soft_metric: float
     metric: float | None
+
+
+class _Done:
+    """The rounds so far, and the masks after them."""
+
+    def __init__(self, edge_mask: EdgeMask, weight_mask: WeightMask) -> None:
+        self.edge_mask, self.weight_mask = edge_mask, weight_mask
+        self.rounds: list[Round] = []
+
+    def add(self, edge_mask: EdgeMask, weight_mask: WeightMask, last: Round) -> None:
+        """Another round."""
+        self.edge_mask, self.weight_mask = edge_mask, weight_mask
+        self.rounds.append(last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, for a checkpoint."""
+        return {
+            "keep": self.edge_mask.keep,
+            "weight_mask": dict(self.weight_mask),
+            "rounds": [asdict(each) for each in self.rounds],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo :meth:`state_dict`."""
+        check_tensor(state["keep"], self.edge_mask.keep, "keep")
+        check_like(state["weight_mask"], self.weight_mask)
+        keep = state["keep"].to(self.edge_mask.keep.device)
+        self.edge_mask = EdgeMask(self.edge_mask.groups, keep)
+        self.weight_mask = WeightMask(to_device_of(state["weight_mask"], self.weight_mask))
+        self.rounds = [Round(**each) for each in state["rounds"]]
 
 
 @register
@@ -78,41 +111,48 @@ class UGS(SearchMethod):
         targets = sparsities_by_round(settings)
         start = clone_state(context.model)
         edge_mask, weight_mask = full_masks(context, context.model)
-        rounds: list[Round] = []
+        done = _Done(edge_mask, weight_mask)
         total = settings.rounds * (settings.mask_epochs + settings.fixed_epochs)
         context.callback.on_phase_start(self.name, total)
-        for number, (edge_sparsity, weight_sparsity) in enumerate(targets, start=1):
+        parts = {"model": context.model, "context": context.generator, "done": done}
+        parts |= stateful(task=context.objective.task)
+        for number in context.progress.loop("rounds", len(targets), parts, nests=True):
+            edge_sparsity, weight_sparsity = targets[number - 1]
             scores = SoftMasks(
                 context,
                 start,
-                edge_mask,
-                weight_mask,
+                done.edge_mask,
+                done.weight_mask,
                 settings.seed + number,
                 extra_loss=self.extra_loss(context),
                 clamp_gates=self.clamps_gates,
             ).run(settings.mask_epochs, settings.patience, f"{self.name} round {number}")
-            edge_mask = prune_edges(edge_mask, scores, edge_sparsity)
-            weight_mask = prune_weights(weight_mask, scores, weight_sparsity, settings.allocation)
+            edge_mask = prune_edges(done.edge_mask, scores, edge_sparsity)
+            weight_mask = prune_weights(
+                done.weight_mask, scores, weight_sparsity, settings.allocation
+            )
             retrained = self._retrained(context, start, edge_mask, weight_mask)
-            rounds.append(
+            done.add(
+                edge_mask,
+                weight_mask,
                 Round(
                     edge_mask.sparsity,
                     weight_mask.sparsity,
                     scores.epochs + retrained[1],
                     scores.metric,
                     retrained[0],
-                )
+                ),
             )
-            done = number * (settings.mask_epochs + settings.fixed_epochs)
-            context.callback.on_step(self.name, done, scores.metric)
+            epochs = number * (settings.mask_epochs + settings.fixed_epochs)
+            context.callback.on_step(self.name, epochs, scores.metric)
         context.callback.on_phase_end(self.name)
         tied = tied_names(context.model)
         return SearchResult(
-            edge_mask,
-            weight_mask,
-            epochs=sum(each.epochs for each in rounds),
-            state=apply_weight_mask(context.model.state_dict(), weight_mask, tied),
-            metrics={"rounds": [asdict(each) for each in rounds]},
+            done.edge_mask,
+            done.weight_mask,
+            epochs=sum(each.epochs for each in done.rounds),
+            state=apply_weight_mask(context.model.state_dict(), done.weight_mask, tied),
+            metrics={"rounds": [asdict(each) for each in done.rounds]},
         )
 
     @staticmethod
@@ -139,6 +179,7 @@ class UGS(SearchMethod):
             seed=settings.seed,
             phase="fixed masks",
             mask=weight_mask,
+            progress=context.progress,
         )
         return result.val_metric, result.epochs
 

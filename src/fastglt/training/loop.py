@@ -18,8 +18,10 @@ from fastglt.training.channels import LiveChannels
 from fastglt.training.dropout import fast_dropout, scaled_dropout
 from fastglt.training.focus import focused
 from fastglt.training.inputs import at_places, with_edge_places
+from fastglt.training.progress import NO_CHECKPOINT, Progress, stateful
 from fastglt.training.ranks import Ranks
 from fastglt.training.seeding import seeded
+from fastglt.training.states import Fields, check_like, check_tensor, to_device_of
 from fastglt.training.task import Task
 from fastglt.training.teacher import Objective
 
@@ -70,7 +72,7 @@ class Fit:
 
 
 @dataclass
-class _Best:
+class _Best(Fields):
     """The best epoch so far: higher validation metric, then lower validation loss."""
 
     epoch: int = 0
@@ -244,6 +246,7 @@ def fit(
     learn_edge_weight: bool = False,
     augment: Augment | None = None,
     callback: Callback | None = None,
+    progress: Progress = NO_CHECKPOINT,
 ) -> Fit:
     """Train ``model`` in place and leave it with the weights of its best epoch.
 
@@ -262,6 +265,7 @@ def fit(
             weight decay. Not with ``val_data``.
         augment: What becomes of the graph in each training step.
         callback: Is told of every epoch.
+        progress: Records the epochs, under the name of the phase.
 
     Raises:
         InputError: If the validation metric is NaN.
@@ -277,7 +281,7 @@ def fit(
     optimizer = make_optimizer(model, config.lr, config.weight_decay, gates)
     if mask is not None:
         WeightGate(dict(model.named_parameters()), optimizer, mask)
-    best, epoch = _Best(), 0
+    best = _Best()
     generator = torch.Generator().manual_seed(seed)
     if trained.edge_weight is None:
         if objective.teacher is None and augment is None:
@@ -286,8 +290,12 @@ def fit(
     callback.on_phase_start(phase, config.epochs)
     dropout = scaled_dropout(config.dropout_factor)
     live, watching = LiveChannels(model).under(mask), objective.watching(model)
+    parts = {"model": model, "optimizer": optimizer, "best": best, "generator": generator}
+    parts |= {} if trained.edge_weight is None else {"edge_weight": trained.edge_weight}
+    parts |= stateful(task=task)
     with seeded(seed), fast_dropout(model), dropout, live, watching:
-        for epoch in range(1, config.epochs + 1):
+        epochs = progress.loop(phase, config.epochs, parts, keep=("best", *stateful(task=task)))
+        for epoch in epochs:
             model.train()
             loss = objective.at((epoch - 1) / config.epochs)
             for _ in range(task.num_batches(data)):
@@ -300,10 +308,17 @@ def fit(
             best.offer(epoch, val_metric, val_loss, trained, config.takes_last)
             callback.on_step(phase, epoch, val_metric)
             if config.patience and epoch - best.epoch >= config.patience:
+                epochs.finish()
                 break
     callback.on_phase_end(phase)
+    check_like(best.state, model.state_dict())  # which may come from a checkpoint
     model.load_state_dict(best.state)
-    return Fit(best.state, best.epoch, best.val_metric, epoch, best.edge_weight)
+    edge_weight = best.edge_weight
+    if edge_weight is not None and trained.edge_weight is not None:
+        check_tensor(edge_weight, trained.edge_weight, "edge_weight")
+        edge_weight = edge_weight.to(data.edge_index.device)
+    state = to_device_of(best.state, model.state_dict())
+    return Fit(state, best.epoch, best.val_metric, epochs.done, edge_weight)
 
 
 def _new_edge_weight(data: Data) -> nn.Parameter:
