@@ -11,11 +11,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from fastglt.checkpoint.files import DOCUMENT_KEY, Record, Snapshot, read, write
-from fastglt.checkpoint.places import FILES
 
 from _fuzz_tickets import mutate_safetensors
-from fastglt.errors import CheckpointError
+from fastglt.checkpoint.files import DOCUMENT_KEY, Record, Snapshot, read, write
+from fastglt.checkpoint.places import FILES
+from fastglt.errors import CheckpointError, cut
 from fastglt.ticket.packing import checksum
 
 
@@ -52,7 +52,7 @@ def read_one(file: Path, scratch: Path) -> None:
     except CheckpointError:
         raise
     except ValueError as error:  # which the folder of a run makes such an error, too
-        raise CheckpointError(f"the checkpoint cannot be used: {error}") from error
+        raise CheckpointError(f"the checkpoint cannot be used: {cut(str(error))}") from error
     if snapshot is None:
         raise AssertionError("the checkpoint was not there")
     write(scratch, 1, snapshot)

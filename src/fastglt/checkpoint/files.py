@@ -20,7 +20,7 @@ from fastglt import _strict_json
 from fastglt._atomic import atomic_write
 from fastglt.checkpoint.places import FILES
 from fastglt.checkpoint.tree import flatten, unflatten
-from fastglt.errors import InputError, OutputPathError
+from fastglt.errors import InputError, OutputPathError, cut
 from fastglt.settings import first_problem
 from fastglt.ticket.document import DTYPES
 from fastglt.ticket.packing import checksum
@@ -147,7 +147,7 @@ def read(folder: Path, slot: int) -> Snapshot | None:
     except FileNotFoundError:
         return None
     except SafetensorError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(cut(str(error))) from error
 
 
 def _encode(snapshot: Snapshot) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -19,7 +19,7 @@ from fastglt.checkpoint.files import Snapshot
 from fastglt.checkpoint.identity import difference
 from fastglt.checkpoint.places import FILES, LOCK, TICKET, check_folder
 from fastglt.checkpoint.recorder import Recorder
-from fastglt.errors import CheckpointError, OutputPathError, Terminated, TicketFileError
+from fastglt.errors import CheckpointError, OutputPathError, Terminated, TicketFileError, cut
 from fastglt.ticket import Ticket
 from fastglt.training.ranks import Ranks
 
@@ -87,7 +87,7 @@ def opened(
             if different is not None:
                 raise CheckpointError(
                     f"the checkpoint in {str(folder)!r} is of another run, which differs in "
-                    f"{different}; give the same settings, model and graph, or another folder"
+                    f"{cut(different)}; give the same settings, model and graph, or another folder"
                 )
         write = store.write if writes else _nowhere
         recorder = Recorder(described, write, every, start)
@@ -118,7 +118,7 @@ class _Store:
             except OSError as error:
                 problems[slot] = error.strerror or str(error)
             except (TicketFileError, ValueError) as error:
-                problems[slot] = str(error)
+                problems[slot] = cut(str(error))
         said = "; ".join(f"{FILES[slot]}: {problem}" for slot, problem in problems.items())
         if not found:
             if problems:

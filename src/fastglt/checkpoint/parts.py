@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from fastglt.errors import CheckpointError, InputError
+from fastglt.errors import CheckpointError, InputError, cut
 from fastglt.training.states import check_like, check_tensor
 
 
@@ -54,7 +54,7 @@ def restore(part: Any, state: Any, where: str) -> None:
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # What a state of another run, or a forged one, makes of the code that takes it back.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{where} cannot be taken back: {reason}") from error
+        raise CheckpointError(f"{where} cannot be taken back: {cut(reason)}") from error
 
 
 class _Module:
