@@ -30,6 +30,11 @@ EDGE_SCORES = ("divergence", "agreement", "influence", "unit-gate", "degree", "s
 """What edges can be scored by."""
 TRAINED_GATE = "trained-gate"
 """The score that is trained with the model, and goes with no other one."""
+BATCH_SIZE = (
+    "nodes or positive pairs in a training step; default: 1024 with sampler neighbor, in link "
+    "prediction without one a tenth of the pairs, at most 65536"
+)
+"""What the setting and the option of link prediction of that name say."""
 UNTAUGHT = "divergence+agreement"
 """What edges are scored by where nothing is said of that, and no teacher guides."""
 
@@ -313,7 +318,7 @@ class Settings(DenoiseConfig):
     batch_size: int | None = Field(
         default=None,
         ge=1,
-        description="sampler neighbor: nodes or positive pairs in a training step; default: 1024",
+        description=BATCH_SIZE,
     )
     num_clusters: int = Field(
         default=100, ge=1, description="sampler cluster: clusters that the graph is cut into"

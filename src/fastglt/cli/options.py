@@ -18,7 +18,7 @@ from fastglt.data.entry import GRAPH_CLASSIFICATION, TASKS
 from fastglt.models import BACKBONES
 from fastglt.models.config import BackboneConfig
 from fastglt.search import METHODS as METHOD_ENTRIES
-from fastglt.settings import Settings, as_input_error
+from fastglt.settings import BATCH_SIZE, Settings, as_input_error
 
 Spec = type[BaseModel]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -93,8 +93,7 @@ class LinkOptions(_Options):
     batch_size: int | None = Field(
         default=None,
         ge=1,
-        description="nodes or positive pairs in a training step; default: 1024 with sampler "
-        "neighbor, in link prediction without one a tenth of the pairs, at most 65536",
+        description=BATCH_SIZE,
     )
     keep_positives: bool = Field(
         default=False,
