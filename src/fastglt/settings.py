@@ -431,12 +431,13 @@ NEUTRAL: dict[str, Any] = {
     "teacher_features": 0.0,
     "teacher_schedule": "constant",
     "sampler": "none",
-    "fanout": (15, 10),
+    "fanout": [15, 10],
     "batch_size": None,
     "num_clusters": 100,
     "batch_clusters": 10,
 }
-"""Values of settings that were not always there, each of which leaves a run as it was before."""
+"""Values of settings that were not always there, as JSON has them, each of which leaves a run as it
+was before."""
 
 
 def num_events(steps: int, interval: int) -> int:

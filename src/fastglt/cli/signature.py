@@ -100,7 +100,8 @@ def _help(name: str, field: FieldInfo) -> str:
     by_preset = {
         preset: values[name]
         for preset, values in PRESETS.items()
-        if name in Settings.model_fields and values.get(name, field.default) != field.default
+        if name in Settings.model_fields
+        and _shown(values.get(name, field.default)) != _shown(field.default)
     }
     text += f"; default: {_shown(field.default)}"
     if by_preset:
@@ -112,6 +113,6 @@ def _help(name: str, field: FieldInfo) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ",".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -118,12 +118,10 @@ def spec_settings(settings: Settings) -> dict[str, Any]:
     gone on with when there are new ones.
     """
     values = settings.model_dump(mode="json", exclude={"seed"})
-    # JSON knows no tuples.
-    neutral = {name: [*v] if isinstance(v, tuple) else v for name, v in NEUTRAL.items()}
     return {
         name: value
         for name, value in values.items()
-        if name not in neutral or value != neutral[name]
+        if name not in NEUTRAL or value != NEUTRAL[name]
     }
 
 
