@@ -65,7 +65,7 @@ _BLOCKS_SEARCH = {
     "weight_sparsity": 0.5,
     "edge_score": "unit-gate",
     "sampler": "neighbor",
-    "fanout": (8, 4),
+    "fanout": (5, 3),
     "batch_size": 8192,
     # Under the teacher an epoch has all nodes, without it the training nodes only.
     "dense_epochs": 10,
