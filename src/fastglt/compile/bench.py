@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -92,6 +92,7 @@ def bench(
     edge_keep: Tensor,
     task: Task,
     repeats: int = 20,
+    leave_out: Collection[str] = (),
 ) -> Bench:
     """Measure a ticket in all ways, in turn.
 
@@ -102,11 +103,14 @@ def bench(
         edge_keep: ``[num_edges]`` bool, the kept edges of the searched graph.
         task: Calls the model.
         repeats: Timed calls of each.
+        leave_out: Variants that are not measured, such as those that take minutes a call.
     """
     model, data = dense[0].eval(), dense[1]
     small, kept = applied[0].eval(), applied[1]
-    optimised = _optimised(model, data)
-    sparse = with_sparse_inputs(model, data, task) if optimised is None else data
+    optimised, sparse = None, data
+    if "dense_sparse_features" not in leave_out:
+        optimised = _optimised(model, data)
+        sparse = with_sparse_inputs(model, data, task) if optimised is None else data
     gate = edge_keep.to(next(model.parameters()).dtype)
     calls: dict[str, Callable[[], Tensor]] = {
         "dense": lambda: task.call(model, data),
@@ -115,6 +119,7 @@ def bench(
         "materialised": lambda: task.call(small, kept),
         "compiled": compiled.predict,
     }
+    calls = {name: call for name, call in calls.items() if name not in leave_out}
     device = kept.edge_index.device
     failed: dict[str, str] = {}
     if device.type == "cuda":
