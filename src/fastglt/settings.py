@@ -39,6 +39,10 @@ UNTAUGHT = "divergence+agreement"
 """What edges are scored by where nothing is said of that, and no teacher guides."""
 
 
+_SAMPLING = {"fanout": "neighbor", "num_clusters": "cluster", "batch_clusters": "cluster"}
+"""Settings of one sampler only."""
+
+
 class DenoiseConfig(BaseModel):
     """How masks are cut and denoised: what :class:`fastglt.Denoiser` can be told."""
 
@@ -359,9 +363,9 @@ class Settings(DenoiseConfig):
     @field_validator("fanout")
     @classmethod
     def _check_fanout(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or any(number < -1 for number in value):
+        if not value or any(number < -1 or number == 0 for number in value):
             raise ValueError(
-                "fanout must be numbers of at least 0, or -1 for all, one for each hop, such as "
+                "fanout must be numbers of at least 1, or -1 for all, one for each hop, such as "
                 f"15,10 (got {','.join(map(str, value))!r})"
             )
         return value
@@ -373,6 +377,12 @@ class Settings(DenoiseConfig):
                 f"batch_size={self.batch_size} needs sampler='neighbor' (got {self.sampler!r}); "
                 "link prediction without one takes it as an option of its task"
             )
+        for name, sampler in _SAMPLING.items():
+            if (
+                self.sampler != sampler
+                and getattr(self, name) != type(self).model_fields[name].default
+            ):
+                raise ValueError(f"{name} needs sampler={sampler!r} (got {self.sampler!r})")
         if self.sampler == "none":
             return self
         for name, wanted in (("teacher_features", 0.0), ("recalibrate", False)):

@@ -25,6 +25,7 @@ from fastglt.ticket.compiled import uncompiled, uncompiled_names
 from fastglt.training.callback import Callback
 from fastglt.training.parts import LoaderFactory
 from fastglt.training.progress import NO_CHECKPOINT, Progress
+from fastglt.training.ranks import Ranks
 from fastglt.training.task import Task
 from fastglt.training.tasks import make_task
 
@@ -207,7 +208,13 @@ def find(
         return watched(NO_CHECKPOINT)
     if not checkpoint_every >= 0:
         raise InputError(f"checkpoint_every must be at least 0 (got {checkpoint_every})")
+    if loader is not None:
+        raise InputError(
+            "checkpoint must be left out with a loader of your own, of which a checkpoint cannot "
+            "hold where it is; sampler='neighbor' can be resumed"
+        )
     asked = {
+        "ranks": Ranks.current().size,
         "method_version": METHOD_VERSION,
         "settings": resolved.model_dump(mode="json"),
         "task": chosen.record(),

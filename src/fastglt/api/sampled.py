@@ -6,6 +6,7 @@ import copy
 
 from torch import nn
 from torch_geometric.data import Batch, Data
+from torch_geometric.nn import MessagePassing
 
 from fastglt.errors import InputError
 from fastglt.settings import Settings
@@ -66,4 +67,31 @@ def in_parts(
         settings.batch_clusters,
         loader,
     )
-    return MiniBatch(task, sampling, task.gates_edge_weight(model), settings.seed)
+    return MiniBatch(
+        task,
+        sampling,
+        task.gates_edge_weight(model),
+        settings.seed,
+        loop_weight=_loop_weight(model),
+    )
+
+
+def fanout_note(model: nn.Module, settings: Settings) -> list[str]:
+    """What someone should know whose neighbourhoods have another depth than the model."""
+    convs = sum(isinstance(module, MessagePassing) for module in model.modules())
+    if settings.sampler != "neighbor" or len(settings.fanout) == convs:
+        return []
+    return [
+        f"fanout has {len(settings.fanout)} hops and the model {convs} convs: with fewer hops a "
+        "prediction misses messages in training, with more some are drawn in vain"
+    ]
+
+
+def _loop_weight(model: nn.Module) -> float:
+    """Of the self-loops that GCN's normalisation adds (``gcn_norm`` of PyG)."""
+    for module in model.modules():
+        if isinstance(module, MessagePassing) and hasattr(module, "add_self_loops"):
+            if not module.add_self_loops:
+                return 0.0
+            return 2.0 if getattr(module, "improved", False) else 1.0
+    return 1.0

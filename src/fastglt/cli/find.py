@@ -191,6 +191,8 @@ def _write(ticket: Ticket, outputs: FindOptions) -> None:
     for note in ticket.metrics["notes"]:
         output.line(f"note: {note}")
     for path in written:
+        if not path.exists():  # a log of a run that was over already
+            continue
         output.line(f"wrote {path} ({formats.size(path.stat().st_size)})")
 
 

@@ -130,7 +130,8 @@ def choose_task(
     given = {} if links is None else links.options
     if given and name != LINK_PREDICTION:
         raise InputError(
-            f"{next(iter(given))} is for link prediction (got task {name!r}); leave it out"
+            f"{next(iter(given))} is for link prediction (got task {name!r}); leave it out, or add "
+            "--sampler neighbor to train in mini-batches"
         )
     if name == LINK_PREDICTION and not any(key in dataset.data for key in LINK_KEYS):
         raise InputError(

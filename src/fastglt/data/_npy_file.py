@@ -60,7 +60,10 @@ def map_array(path: Path) -> Array:
                 f"(got {status.st_size})"
             )
         # Copy on write: torch takes no arrays that must not be written.
-        return np.memmap(reader, dtype=dtype, mode="c", offset=start, shape=shape)
+        try:
+            return np.memmap(reader, dtype=dtype, mode="c", offset=start, shape=shape)
+        except (OverflowError, ValueError) as error:  # such as an empty array of 10^30 columns
+            raise InputError(f"{path} cannot be mapped: {error}") from error
 
 
 def write_array(path: Path, array: Array, dtype: np.dtype[Any]) -> None:

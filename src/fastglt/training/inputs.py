@@ -28,7 +28,7 @@ from fastglt.training.focus import moved, proven_reach, rows_of_nodes
 from fastglt.training.known_graph import KnownGraph, kept_view
 from fastglt.training.seeding import seeded
 from fastglt.training.served import is_served
-from fastglt.training.task import ADJACENCY, EDGE_PLACE, Task
+from fastglt.training.task import ADJACENCY, EDGE_PLACE, PART, Task
 
 MAX_DENSITY = 0.05
 """Features with a larger share of non-zeros are left dense: a dense product is as fast."""
@@ -192,7 +192,7 @@ def at_places(values: Tensor, data: Data) -> Tensor:
         data: A view of it.
     """
     place: Tensor = data[EDGE_PLACE]
-    if "n_id" not in data:
+    if PART not in data:
         return values[place]
     return torch.where(place >= 0, values[place.clamp_min(0)], 1.0)
 

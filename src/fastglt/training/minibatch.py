@@ -13,7 +13,7 @@ from fastglt.errors import ModelError
 from fastglt.gating import lean_inference
 from fastglt.training.parts import SOURCES, Cut, PartSource, Sampling, cut_out, in_degree
 from fastglt.training.ranks import Ranks
-from fastglt.training.task import ADJACENCY, EDGE_PLACE, Split, Task
+from fastglt.training.task import ADJACENCY, EDGE_PLACE, PART, Split, Task
 from fastglt.training.tasks.link_prediction import LinkPrediction
 from fastglt.training.wrapped import WrappedTask
 
@@ -21,6 +21,8 @@ LAST_STEPS = 2
 """Graphs whose sources are kept: the pruned one, which is trained on, and the whole one, on which
 edges are scored."""
 _SEED_BOUND = 2**62
+_FAR = 1 << 32
+"""More than the epochs of any run."""
 
 
 class MiniBatch(WrappedTask):
@@ -40,13 +42,21 @@ class MiniBatch(WrappedTask):
         sampling: How the graph is cut.
         weighted: Whether a factor on ``edge_weight`` reaches every conv of the model.
         seed: Of the parts.
+        loop_weight: Weight of the self-loop that the model's convs give every node without one.
         guided: Whether a teacher speaks of all nodes.
     """
 
     def __init__(
-        self, task: Task, sampling: Sampling, weighted: bool, seed: int = 0, guided: bool = False
+        self,
+        task: Task,
+        sampling: Sampling,
+        weighted: bool,
+        seed: int = 0,
+        guided: bool = False,
+        loop_weight: float = 1.0,
     ) -> None:
         super().__init__(task)
+        self._loop_weight = loop_weight
         self._sampling, self._weighted, self._guided = sampling, weighted, guided
         self._seed, self._num_drawn = seed, 0
         self._ranks = Ranks.current()
@@ -58,7 +68,9 @@ class MiniBatch(WrappedTask):
 
     def guided(self) -> MiniBatch:
         """The same under a teacher that speaks of all nodes."""
-        return MiniBatch(self.task, self._sampling, self._weighted, self._seed, guided=True)
+        return MiniBatch(
+            self.task, self._sampling, self._weighted, self._seed, True, self._loop_weight
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Where in an epoch this is."""
@@ -124,7 +136,7 @@ class MiniBatch(WrappedTask):
 
     def encode(self, model: nn.Module, data: Data, gate: Tensor | None = None) -> Tensor:
         """What the task encodes; of a whole graph, without gradients, layer by layer."""
-        is_whole = "n_id" not in data and ADJACENCY not in data
+        is_whole = PART not in data and ADJACENCY not in data
         if not is_whole or gate is not None or torch.is_grad_enabled():
             return self.task.encode(model, data, gate)
         with lean_inference(model, data.edge_index):
@@ -137,13 +149,13 @@ class MiniBatch(WrappedTask):
     def loss(self, out: Tensor, data: Data, split: Split = "train") -> Tensor:
         """The task's loss; 0 on a part without any node of the split."""
         mask = data.get(f"{split}_mask")
-        if "n_id" in data and mask is not None and not bool(mask.any()):
+        if PART in data and mask is not None and not bool(mask.any()):
             return out.sum() * 0.0
         return self.task.loss(out, data, split)
 
     def target(self, model: nn.Module, encoded: Tensor, data: Data) -> Tensor:
         """The teacher's predictions for a part: of nodes, for its seeds only."""
-        if "n_id" not in data:
+        if PART not in data:
             return self.task.target(model, encoded, data)
         nodes = data.n_id
         if not isinstance(self.task, LinkPrediction):
@@ -173,7 +185,10 @@ class MiniBatch(WrappedTask):
         for edge_index, source in self._sources:
             if edge_index is data.edge_index:
                 return source
-        source = SOURCES[self._sampling.kind](data, self._sampling)
+        if self._sources:
+            source = self._sources[-1][1].renewed(data)
+        else:
+            source = SOURCES[self._sampling.kind](data, self._sampling)
         self._sources = [*self._sources, (data.edge_index, source)][-LAST_STEPS:]
         return source
 
@@ -202,7 +217,9 @@ class MiniBatch(WrappedTask):
             degree = in_degree(data).float().to(data.edge_index.device)
         else:
             degree = values.new_zeros(int(data.num_nodes)).index_add_(0, data.edge_index[1], values)
-        degree = degree + 1
+        has_loop = torch.zeros_like(degree, dtype=torch.bool)
+        has_loop[data.edge_index[0, data.edge_index[0] == data.edge_index[1]]] = True
+        degree = degree + self._loop_weight * ~has_loop
         if gate is None:
             self._degree = (data.edge_index, weight, degree)
         return degree
@@ -264,8 +281,8 @@ class MiniBatch(WrappedTask):
     def _draw(self) -> int:
         """A new seed. The run's own generator draws the same numbers as without parts."""
         self._num_drawn += 1
-        generator = torch.Generator().manual_seed(self._seed)
-        return int(torch.randint(_SEED_BOUND, (self._num_drawn,), generator=generator)[-1])
+        generator = torch.Generator().manual_seed(self._seed * _FAR + self._num_drawn)
+        return int(torch.randint(_SEED_BOUND, (1,), generator=generator))
 
 
 class _Slopes:
@@ -304,7 +321,8 @@ class _Slopes:
         self._by_edge.index_add_(0, edges, own)
         if self._degree is not None:
             nodes = part.n_id[part.edge_index[0, len(edges) :]]
-            self._by_node.index_add_(0, nodes, rim / self._degree[nodes])
+            tiny = torch.finfo(rim.dtype).tiny
+            self._by_node.index_add_(0, nodes, rim / self._degree[nodes].clamp_min(tiny))
 
     def total(self) -> Tensor:
         """``[num_edges]``; edges into the rim of a part count by its degrees, which they make."""

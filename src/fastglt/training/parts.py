@@ -87,6 +87,9 @@ class Cut:
 class PartSource(Protocol):
     """Cuts one graph, whose edges do not change, into parts."""
 
+    def renewed(self, data: Data) -> PartSource:
+        """The same for the graph with other edges."""
+
     def num_parts(self, num_seeds: int) -> int:
         """Parts that a pass over so many seeds takes."""
 
@@ -110,6 +113,7 @@ class NeighborParts:
     """
 
     def __init__(self, data: Data, sampling: Sampling) -> None:
+        self._sampling = sampling
         self._batch_size = sampling.batch_size
         graph = Data(edge_index=data.edge_index.cpu(), num_nodes=data.num_nodes)
         self._generator = torch.Generator()
@@ -121,6 +125,10 @@ class NeighborParts:
             sampler = NeighborSampler(graph, fanout, seed=self._generator)
             self._loader = NodeLoader(graph, sampler, batch_size=sampling.batch_size)
         self._degree = in_degree(data)
+
+    def renewed(self, data: Data) -> NeighborParts:
+        """Neighbourhoods on other edges."""
+        return NeighborParts(data, self._sampling)
 
     def num_parts(self, num_seeds: int) -> int:
         """Parts of ``batch_size`` seeds."""
@@ -147,27 +155,30 @@ class ClusterParts:
     """
 
     def __init__(self, data: Data, sampling: Sampling) -> None:
-        pymetis = require("pymetis", "metis")
         num_nodes = int(data.num_nodes)
         count = min(sampling.num_clusters, num_nodes)
-        source, target = data.edge_index.cpu()
-        ends = torch.cat([source, target]), torch.cat([target, source])
-        starts, _, columns = counting_sort(ends[0], num_nodes, ends[1])
-        if count > 1:
-            adjacency = pymetis.CSRAdjacency(starts.numpy(), columns.numpy())
-            _, membership = pymetis.part_graph(count, adjacency)
-            self._cluster = torch.tensor(membership)
-        else:
-            self._cluster = torch.zeros(num_nodes, dtype=torch.int64)
-        self._count, self._together = count, min(sampling.batch_clusters, count)
-        self._edge_index = data.edge_index.cpu()
-        self._inside = torch.zeros(count, dtype=torch.bool)
+        together = min(sampling.batch_clusters, count)
+        if together < 2 <= count:
+            raise InputError(
+                "batch_clusters must be at least 2: edges between clusters would never be seen "
+                f"(got {sampling.batch_clusters})"
+            )
+        self._count, self._together = count, together
+        self._cluster = _partition(data, count)
         self._place = torch.full((num_nodes,), -1)
-        # The chance that another cluster is in the same part as the target's.
-        others = (self._together - 1) / (count - 1) if count > 1 else 1.0
-        self._inverse = 1 / others if others > 0 else 1.0
+        # The chance that two clusters are in one part, of all pairs.
+        sizes = [len(part) for part in self.order([], seed=0)]
+        pairs = sum(size * (size - 1) for size in sizes)
+        self._inverse = count * (count - 1) / pairs if pairs else 1.0
         in_cluster, self._nodes, _ = counting_sort(self._cluster, count, torch.arange(num_nodes))
         self._first = in_cluster.long()
+        self._edge_index = data.edge_index.cpu()
+
+    def renewed(self, data: Data) -> ClusterParts:
+        """The same clusters with other edges."""
+        result = copy.copy(self)
+        result._edge_index = data.edge_index.cpu()
+        return result
 
     def num_parts(self, num_seeds: int) -> int:
         """Parts of ``batch_clusters`` clusters."""
@@ -193,6 +204,20 @@ class ClusterParts:
         return Cut(nodes, edges, edge_index, len(nodes), inverse, no_rim)
 
 
+def _partition(data: Data, count: int) -> Tensor:
+    """``[num_nodes]`` int64, METIS's cluster of each node."""
+    num_nodes = int(data.num_nodes)
+    if count == 1:
+        return torch.zeros(num_nodes, dtype=torch.int64)
+    pymetis = require("pymetis", "metis")
+    source, target = data.edge_index.cpu()
+    ends = torch.cat([source, target]), torch.cat([target, source])
+    starts, _, columns = counting_sort(ends[0], num_nodes, ends[1])
+    adjacency = pymetis.CSRAdjacency(starts.numpy(), columns.numpy())
+    _, membership = pymetis.part_graph(count, adjacency)
+    return torch.tensor(membership)
+
+
 class GivenParts:
     """What a loader of the user's yields."""
 
@@ -214,9 +239,22 @@ class GivenParts:
             ) from error
         if self._count == 0:
             raise InputError("loader must return at least one batch (got none)")
+        self._sampling = sampling
         self._batches: Iterator[Data] = iter(())
+        self._seed = self._next = 0
         self._degree = in_degree(data)
         self._num_nodes = int(data.num_nodes)
+
+    def renewed(self, data: Data) -> GivenParts:
+        """What the loader yields of other edges, from where an epoch is."""
+        result = GivenParts(data, self._sampling)
+        if result._count != self._count:
+            raise InputError(
+                "loader must return as many batches for every graph that denoising makes "
+                f"(got {result._count} after {self._count})"
+            )
+        result._seed, result._next = self._seed, self._count
+        return result
 
     def num_parts(self, num_seeds: int) -> int:
         """The loader's batches."""
@@ -224,17 +262,22 @@ class GivenParts:
 
     def order(self, strata: Sequence[Tensor], seed: int) -> list[Tensor]:
         """Numbers of the batches, which come in the loader's order."""
-        with seeded(seed):
-            self._batches = iter(self._loader)
+        self._seed, self._next = seed, self._count
         return list(torch.arange(self._count))
 
     def cut(self, seeds: Tensor, seed: int) -> Cut:
-        """The next batch."""
-        with seeded(seed):
-            batch: Data | None = next(self._batches, None)
-            if batch is None:  # the order was another source's
-                self._batches = iter(self._loader)
-                batch = next(self._batches)
+        """The batch of that number; those before it are passed over."""
+        number = int(seeds)
+        with seeded(self._seed):
+            if number < self._next:
+                self._batches, self._next = iter(self._loader), 0
+        batch: Data | None = None
+        while self._next <= number:
+            with seeded(seed):
+                batch = next(self._batches, None)
+            self._next += 1
+        if batch is None:
+            raise InputError(f"loader must yield the {self._count} batches that its length says")
         missing = [name for name in ("n_id", "edge_index") if batch.get(name) is None]
         if missing:
             raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from fastglt.errors import RankError
 
-PATIENCE = timedelta(minutes=30)
+PATIENCE = timedelta(minutes=10)
 """How long a rank waits for another one."""
 
 
@@ -52,7 +53,11 @@ class Ranks:
         if self.size == 1:
             return
         by_type: dict[torch.dtype, list[Tensor]] = {}
-        for parameter in parameters:
+        trained = list(parameters)
+        has = torch.tensor([float(p.grad is not None) for p in trained], device=trained[0].device)
+        for parameter, count in zip(trained, self.sum(has).tolist(), strict=True):
+            if count == 0:  # no rank uses it, so that none decays it either
+                continue
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             by_type.setdefault(parameter.dtype, []).append(parameter.grad)
@@ -111,8 +116,11 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield Ranks()
         return
+    on_gpu = device.startswith("cuda")
+    if on_gpu:  # "cuda" is this one from here on
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     with _named_failures():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
         yield Ranks.current()
     finally:
@@ -120,7 +128,8 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    """The first line, without the place in torch's sources."""
+    lines = re.sub(r"^\[[^]]*\]\s*", "", str(error).strip()).splitlines()
     return lines[0] if lines else type(error).__name__
 
 

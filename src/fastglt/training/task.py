@@ -35,6 +35,8 @@ ADJACENCY = "csr_adj_t"
 EDGE_PLACE = "edge_place"
 """Where :func:`fastglt.training.inputs.with_edge_places` puts the place of each edge in the graph
 it was called on; -1 for one that a part of the graph has in addition."""
+PART = "inverse_share"
+"""What only parts of a graph have, see :func:`fastglt.training.parts.cut_out`."""
 Split = Literal["train", "val", "test"]
 LARGE = 1_000
 """Above so many edges it pays to sort them for the sake of gated sparse products."""
