@@ -283,7 +283,11 @@ def test_what_does_not_go_together_is_refused(options, message, cli, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "No such file"), (b"not an archive", "mine.npz must"), (b"", "mine.npz must")],
+    [
+        (None, "No such file"),
+        (b"not an archive", "must be a .npz archive"),
+        (b"", "must be a .npz"),
+    ],
 )
 def test_files_that_are_no_graphs(content, message, cli, tmp_path):
     if content is not None:

@@ -82,7 +82,7 @@ def test_a_rank_that_dies_ends_the_search_with_a_message(folder):
 
 
 def test_several_processes_need_parts(folder):
-    _, ended = _find(folder, 2, *MODEL, "--sampler=none")
+    _, ended = _find(folder, 2, *MODEL, "--sampler=none", "--fanout=15,10")
     assert ended.returncode != 0
     assert "several processes share a search by its mini-batches" in ended.stderr
 

@@ -21,8 +21,8 @@ LAST_STEPS = 2
 """Graphs whose sources are kept: the pruned one, which is trained on, and the whole one, on which
 edges are scored."""
 _SEED_BOUND = 2**62
-_FAR = 1 << 32
-"""More than the epochs of any run."""
+_SPREAD = 0x9E3779B1
+"""Puts seeds far from each other (Knuth's multiplicative hashing)."""
 
 
 class MiniBatch(WrappedTask):
@@ -281,7 +281,9 @@ class MiniBatch(WrappedTask):
     def _draw(self) -> int:
         """A new seed. The run's own generator draws the same numbers as without parts."""
         self._num_drawn += 1
-        generator = torch.Generator().manual_seed(self._seed * _FAR + self._num_drawn)
+        # torch's generator on the CPU goes by the last 32 bits of its seed.
+        mixed = (self._seed * _SPREAD + self._num_drawn) % 2**32
+        generator = torch.Generator().manual_seed(mixed)
         return int(torch.randint(_SEED_BOUND, (1,), generator=generator))
 
 
