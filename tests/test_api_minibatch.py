@@ -57,7 +57,11 @@ def test_every_method(method, preset):
     ticket = _find(build("gcn", data), data, method=method, preset=preset, **FEW)
     assert ticket.metrics["edge_sparsity"] == pytest.approx(0.4, abs=0.01)
     assert ticket.metrics["weight_sparsity"] == pytest.approx(0.6, abs=0.01)
-    again = _find(build("gcn", data), data, method=method, preset=preset, **FEW)
+
+
+def test_the_same_seed_gives_the_same_ticket():
+    data = graph()
+    ticket, again = (_find(build("gcn", data), data, **FEW) for _ in range(2))
     assert torch.equal(ticket.edge_keep, again.edge_keep)
     assert states_equal(ticket.trained_state, again.trained_state)
 
