@@ -28,7 +28,10 @@ SEARCH = (
 RECORDED = ("--checkpoint=run", "--checkpoint-every=0")
 WAIT = 600
 """Seconds after which something is not going to happen, on a machine however busy."""
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX"),
+]
 
 
 class Process:
