@@ -6,7 +6,6 @@ To add one, write a function for each field of :class:`Target` and an entry in t
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import tempfile
@@ -20,6 +19,7 @@ import safetensors.torch
 import torch
 from torch_geometric.nn import GCN
 
+import _fuzz_checkpoint as checkpoint
 import fastglt
 from _fuzz_json import RAW, TEXTS, hostile, mutate_bytes, mutate_json
 from _fuzz_npz import mutate_npz
@@ -229,12 +229,6 @@ TARGETS: dict[str, Target] = {
     "graph": Target(".npz", _graph_seeds, _read_graph, _mutate_graph),
     "study": Target(".jsonl", _study_seeds, _read_study, _mutate_study),
     "config": Target(".toml", _config_seeds, _read_config, _mutate_config),
+    "checkpoint": Target(".safetensors", checkpoint.seeds, checkpoint.read_one, checkpoint.mutate),
 }
 """Every target by its name."""
-
-if importlib.util.find_spec("fastglt.checkpoint") is not None:
-    import _fuzz_checkpoint as checkpoint
-
-    TARGETS["checkpoint"] = Target(
-        ".safetensors", checkpoint.seeds, checkpoint.read_one, checkpoint.mutate
-    )

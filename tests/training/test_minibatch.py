@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from torch_geometric.nn import GraphConv
+from torch_geometric.nn import GCN, GraphConv
 
 from fastglt.api.sampled import in_parts
 from fastglt.errors import InputError, ModelError
@@ -115,6 +115,28 @@ def test_with_all_neighbours_seeds_get_what_the_whole_graph_gives(name, sparse):
             torch.testing.assert_close(
                 found, expected[part.n_id[: part.batch_size]], atol=1e-5, rtol=0
             )
+
+
+@pytest.mark.parametrize("fill", [{"improved": True}, {"add_self_loops": False}, {}])
+def test_the_rim_is_normalised_as_the_convs_do_it(fill):
+    data = graph()
+    loops = torch.arange(0, 90, 2).expand(2, -1)
+    if "add_self_loops" not in fill:
+        data.edge_index = torch.cat([data.edge_index, loops], dim=1)
+    data.edge_attr = torch.ones(data.num_edges, 3)  # which a GCN does not take
+    # Without weights PyG's normalisation adds loops of weight 1, improved or not.
+    data.edge_weight = torch.ones(data.num_edges, dtype=torch.float64)
+    torch.manual_seed(0)
+    model = GCN(data.num_features, 8, 2, 3, **fill).double().eval()
+    data.x = data.x.double()
+    settings = Settings(sampler="neighbor", fanout=(-1, -1), batch_size=20)
+    task = in_parts(NodeClassification(), model, data, settings, None).guided()
+    with torch.no_grad():
+        expected = model(data.x, data.edge_index, data.edge_weight)
+        for part in _epoch(task, data):
+            seeds = part.n_id[: part.batch_size]
+            found = task.encode(model, part)[: part.batch_size]
+            torch.testing.assert_close(found, expected[seeds], rtol=0, atol=1e-6)
 
 
 def test_sampled_sums_are_unbiased():

@@ -146,8 +146,10 @@ def find(
     own_teacher = teacher if isinstance(teacher, nn.Module | Tensor) else None
     if teacher is not None:
         settings["teacher"] = teacher if own_teacher is None else GIVEN
-    if loader is not None:
-        settings["sampler"] = GIVEN
+    if loader is not None and settings.setdefault("sampler", GIVEN) != GIVEN:
+        raise InputError(
+            f"sampler must be left out with a loader of your own (got {settings['sampler']!r})"
+        )
     resolved = resolve_settings(
         {
             "edge_sparsity": edge_sparsity,
@@ -187,15 +189,14 @@ def find(
 
     def run(progress: Progress) -> Ticket:
         recorded = partial(finder, progress=progress)
-        if goal is None:
-            return recorded(resolved).run()
-        return GoalFinder(recorded, resolved, goal, progress).run()
-
-    def watched(progress: Progress) -> Ticket:
         started = resolved.model_dump(mode="json") | {"task": chosen.record()}
         try:
-            callback.on_run_start(started if goal is None else started | {"goal": asdict(goal)})
-            ticket = run(progress)
+            if goal is None:
+                callback.on_run_start(started)
+                ticket = recorded(resolved).run()
+            else:
+                callback.on_run_start(started | {"goal": asdict(goal)})
+                ticket = GoalFinder(recorded, resolved, goal, progress).run()
         except BaseException as error:
             callback.on_error(error)
             raise
@@ -205,7 +206,7 @@ def find(
     if checkpoint is None:
         if resume:
             raise InputError("resume=True needs the folder of the checkpoint: pass checkpoint=")
-        return watched(NO_CHECKPOINT)
+        return run(NO_CHECKPOINT)
     if not checkpoint_every >= 0:
         raise InputError(f"checkpoint_every must be at least 0 (got {checkpoint_every})")
     if loader is not None:
@@ -222,4 +223,4 @@ def find(
     }
     describe = partial(identity_of, asked, uncompiled(model), data, init, own_teacher)
     with opened(checkpoint, describe, every=checkpoint_every, resume=resume) as session:
-        return session.ticket or session.finish(watched(session.recorder))
+        return session.ticket or session.finish(run(session.recorder))

@@ -297,7 +297,7 @@ class Finder:
         note = self.groups.note
         if note is None or self.settings.edge_sparsity == 0:
             return notes
-        warnings.warn(note, UserWarning, stacklevel=6)
+        warnings.warn(note, UserWarning, stacklevel=5)
         return [note, *notes]
 
     def _sparse(self, data: Data) -> Data:

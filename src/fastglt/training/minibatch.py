@@ -11,13 +11,13 @@ from torch_geometric.data import Data
 
 from fastglt.errors import ModelError
 from fastglt.gating import lean_inference
-from fastglt.training.parts import SOURCES, Cut, PartSource, Sampling, cut_out, in_degree
+from fastglt.training.parts import SOURCES, PartSource, Sampling, cut_out, in_degree
 from fastglt.training.ranks import Ranks
 from fastglt.training.task import ADJACENCY, EDGE_PLACE, PART, Split, Task
 from fastglt.training.tasks.link_prediction import LinkPrediction
 from fastglt.training.wrapped import WrappedTask
 
-LAST_STEPS = 2
+KEPT_SOURCES = 2
 """Graphs whose sources are kept: the pruned one, which is trained on, and the whole one, on which
 edges are scored."""
 _SEED_BOUND = 2**62
@@ -189,7 +189,7 @@ class MiniBatch(WrappedTask):
             source = self._sources[-1][1].renewed(data)
         else:
             source = SOURCES[self._sampling.kind](data, self._sampling)
-        self._sources = [*self._sources, (data.edge_index, source)][-LAST_STEPS:]
+        self._sources = [*self._sources, (data.edge_index, source)][-KEPT_SOURCES:]
         return source
 
     def _strata(self, data: Data, everyone: bool) -> list[Tensor]:
@@ -250,8 +250,7 @@ class MiniBatch(WrappedTask):
         cut = self._source(data).cut(seeds, seed)
         if not keeps and cut.edges is not None:
             stays = ~task.answers(asked, cut.edges.to(pairs.device)).cpu()
-            cut = Cut(cut.nodes, cut.edges[stays], cut.edge_index[:, stays], cut.num_seeds,
-                      cut.inverse_share[stays], cut.rim)  # fmt: skip
+            cut = cut.only(stays)
         part = task.with_pairs(cut_out(asked, cut), places.view(2, -1).to(pairs.device))
         degree = self._degree_of(data)
         return part if degree is None else _weighted(part, degree)
@@ -342,17 +341,14 @@ def _weighted(part: Data, degree: Tensor) -> Data:
     """
     weight, scale = part.get("edge_weight"), part.inverse_share
     part.edge_weight = scale if weight is None else weight.view(-1) * scale
-    if part.get("edge_attr") is not None:
-        return _renewed(part)
     rim = part.is_rim.nonzero().view(-1)
     part.edge_index = torch.cat([part.edge_index, rim.expand(2, -1)], dim=1)
     part.edge_weight = torch.cat([part.edge_weight, degree[part.n_id[rim]].to(part.edge_weight)])
+    if part.get("edge_attr") is not None:  # what the rim itself computes is not read
+        blank = part.edge_attr.new_zeros(len(rim), *part.edge_attr.shape[1:])
+        part.edge_attr = torch.cat([part.edge_attr, blank])
     if EDGE_PLACE in part:
         part[EDGE_PLACE] = torch.cat([part[EDGE_PLACE], rim.new_full(rim.shape, -1)])
-    return _renewed(part)
-
-
-def _renewed(part: Data) -> Data:
     if ADJACENCY in part:
         known = part[ADJACENCY]
         part[ADJACENCY] = known.like(part, known.field)

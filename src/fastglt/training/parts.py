@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -82,6 +82,16 @@ class Cut:
         nodes, edge_index = self.nodes.to(device), self.edge_index.to(device)
         share, rim = self.inverse_share.to(device), self.rim.to(device)
         return Cut(nodes, edges, edge_index, self.num_seeds, share, rim, self.hops)
+
+    def only(self, stays: Tensor) -> Cut:
+        """The same with some of its edges, ``[m]`` bool, whose places are known."""
+        assert self.edges is not None
+        return replace(
+            self,
+            edges=self.edges[stays],
+            edge_index=self.edge_index[:, stays],
+            inverse_share=self.inverse_share[stays],
+        )
 
 
 class PartSource(Protocol):
