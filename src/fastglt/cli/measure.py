@@ -94,11 +94,12 @@ def rounding_slack(task: Task, out: Tensor, data: Data, split: Split, measured: 
 
     scale = ROUNDING * float(out.abs().max()) if out.numel() else 0.0
     generator = torch.Generator().manual_seed(0)
-    moved = (
-        task.metric(out + scale * (2 * torch.rand(out.shape, generator=generator) - 1), data, split)
-        for _ in range(TRIALS)
-    )
-    return 2 * max(abs(value - measured) for value in moved)
+
+    def moved() -> float:
+        noise = 2 * torch.rand(out.shape, generator=generator) - 1
+        return task.metric(out + scale * noise.to(out), data, split)
+
+    return 2 * max(abs(moved() - measured) for _ in range(TRIALS))
 
 
 def _recorded(ticket: Ticket, name: str) -> float | None:

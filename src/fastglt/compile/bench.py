@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.compile.compiled import Compiled, compile_applied, runner_for
-from fastglt.compile.cuda import HALF, cuda_variants
+from fastglt.compile.cuda import Replayed
 from fastglt.compile.hardware import (
     MEGABYTE,
     measured_arithmetic,
@@ -23,8 +23,12 @@ from fastglt.compile.kernels import Runner
 from fastglt.compile.lower import Unsupported
 from fastglt.compile.timing import timed
 from fastglt.cost import count_macs, num_bytes
+from fastglt.errors import FastGLTError
 from fastglt.training.inputs import with_sparse_inputs
 from fastglt.training.task import Task
+
+HALF = torch.float16
+"""What ``compiled_half`` computes in."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Bench:
             the edges alone, but nothing pruned. ``masked``: weights and edges multiplied by masks.
             ``materialised``: the kept edges, and weights that are 0. ``compiled``:
             :meth:`Compiled.predict`. On a CUDA device also ``compiled_half``, the same in half
-            precision, and ``compiled_graph``, replayed as a CUDA graph, where these can be had.
+            precision, and, where that replays a CUDA graph, ``compiled_launched``, without one.
         bound_ms: The larger of what the compiled model moves by the measured bandwidth and what it
             computes by the measured arithmetic; ``None`` where it kept its shape.
         max_abs_diff: Largest difference of compiled and materialised outputs.
@@ -121,10 +125,14 @@ def bench(
     }
     calls = {name: call for name, call in calls.items() if name not in leave_out}
     device = kept.edge_index.device
+    half: Compiled | None = None
     failed: dict[str, str] = {}
     if device.type == "cuda":
-        extra, failed = cuda_variants(compiled, lambda: compile_applied(small, kept, task, HALF))
-        calls |= extra
+        half, failed = _in_half(small, kept, task)
+        if isinstance(compiled.runner, Replayed):
+            calls["compiled_launched"] = compiled.runner.runner
+        if half is not None:
+            calls["compiled_half"] = half.predict
     times = timed(calls, repeats, device=device)
     whole = count_macs(model, lambda called: task.call(called, data))
     fewer = count_macs(small, lambda called: task.call(called, kept))
@@ -143,6 +151,7 @@ def bench(
     held = {
         "dense_sparse_features": 0 if optimised is None else optimised.num_bytes_kept(),
         "compiled": compiled.num_bytes_kept(),
+        "compiled_half": 0 if half is None else half.num_bytes_kept(),
     }
     peaks = {
         name: peak_megabytes(call, device) + held.get(name, 0) / MEGABYTE
@@ -164,7 +173,15 @@ def bench(
     )
 
 
-def _optimised(model: nn.Module, data: Data) -> Runner | None:
+def _in_half(model: nn.Module, data: Data, task: Task) -> tuple[Compiled | None, dict[str, str]]:
+    """The model compiled in half precision, and why it cannot be had if it cannot."""
+    try:
+        return compile_applied(model, data, task, HALF), {}
+    except (FastGLTError, RuntimeError) as error:  # what torch raises for what it cannot do
+        return None, {"compiled_half": str(error).partition("\n")[0]}
+
+
+def _optimised(model: nn.Module, data: Data) -> Runner | Replayed | None:
     """The dense model by our kernels, if it can be taken apart."""
     try:
         return runner_for(model, data)

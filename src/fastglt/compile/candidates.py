@@ -41,6 +41,7 @@ from fastglt.compile.program import (
 )
 from fastglt.compile.softmax import SoftmaxProducts
 from fastglt.compile.ways import (
+    AttentionByEdge,
     AttentionByHead,
     Chain,
     DenseLinear,
@@ -176,7 +177,9 @@ def _heads(op: Op, place: Place, inputs: list[Tensor], overwrites: bool) -> list
         matrix = graph.adjacency(op.rule, inputs[0].dtype)
         return [NeighborSum(matrix, by_rows=by_rows) for by_rows in _products(matrix)]
     if isinstance(op, Attend):
-        return [AttentionByHead(op, graph, inputs[0].dtype)]
+        # A GPU sums over edges about as fast as it multiplies, and launches less for that.
+        kinds = [AttentionByHead] if graph.is_on_cpu else [AttentionByHead, AttentionByEdge]
+        return [kind(op, graph, inputs[0].dtype) for kind in kinds]
     if isinstance(op, SoftmaxMean):
         matrix = _counts(graph, inputs[0].dtype)
         return [

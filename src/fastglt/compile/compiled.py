@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.compile.channels import live_channels, merged
+from fastglt.compile.cuda import Replayed, launched
 from fastglt.compile.edges import Graph, by_target
 from fastglt.compile.export import Exported, checked, export
 from fastglt.compile.kernels import Choice, Runner, density
@@ -104,6 +105,11 @@ class Compiled:
         self.cost, self._program = cost, program
         self._predict = predict
 
+    @property
+    def runner(self) -> Runner | Replayed | None:
+        """What :meth:`predict` calls; ``None`` where that is the masked model."""
+        return self._predict if isinstance(self._predict, (Runner, Replayed)) else None
+
     def predict(self) -> Tensor:
         """Outputs ``[num_nodes, num_outputs]`` for the whole graph of the ticket.
 
@@ -129,7 +135,7 @@ class Compiled:
 
     def num_bytes_kept(self) -> int:
         """Bytes of memory that :meth:`predict` keeps for its next call."""
-        return self._predict.num_bytes_kept() if isinstance(self._predict, Runner) else 0
+        return 0 if self.runner is None else self.runner.num_bytes_kept()
 
     def export(
         self, path: str | os.PathLike[str], kind: str | None = None, weights: str = "float"
@@ -215,14 +221,16 @@ def _compiled(model: nn.Module, data: Data, task: Task, dtype: torch.dtype | Non
         return _as_it_is(model, data, task.call, str(reason))
     program, order = _ordered(live_channels(whole), data, own)
     small = PlainModel(program.to(own)).eval()
-    narrow, runner = narrowed(data, program), _bound(program, data, own, dtype)
+    narrow = narrowed(data, program)
+    runner, launches = launched(_bound(program, data, own, dtype))
     ways: dict[str, Callable[[], Tensor]] = {
         "kernels": runner,
         # What the caller does to the graph is not to change what is predicted.
         "masked": _called(task.call, model, data.clone()),
     }
     if dtype is not None:
-        ways[f"kernels in {str(own).removeprefix('torch.')}"] = _bound(program, data, own)
+        precise, _ = launched(_bound(program, data, own))
+        ways[f"kernels in {str(own).removeprefix('torch.')}"] = precise
     times = in_turn(ways)
     fastest = min(times, key=times.__getitem__)
     differences = verify(
@@ -240,14 +248,14 @@ def _compiled(model: nn.Module, data: Data, task: Task, dtype: torch.dtype | Non
         (num_parameters(model), num_parameters(small)),
         (num_bytes(model), num_bytes(small)),
         None,
-        (*order, *runner.choices),
+        (*order, *runner.choices, *launches),
         why_not(),
         fastest,
         times,
         differences,
     )
     chosen = ways[fastest]
-    cost = chosen.cost if isinstance(chosen, Runner) else None
+    cost = chosen.cost if isinstance(chosen, (Runner, Replayed)) else None
     return Compiled(small, narrow, program.columns, chosen, report, cost, program)
 
 
@@ -295,7 +303,7 @@ def _ordered(program: Program, data: Data, dtype: torch.dtype) -> tuple[Program,
     return orders[fastest], [Choice("order", fastest, times)]
 
 
-def runner_for(model: nn.Module, data: Data) -> Runner:
+def runner_for(model: nn.Module, data: Data) -> Runner | Replayed:
     """All of a model, nothing of it pruned, by the kernels that are fastest on a graph.
 
     Raises:
@@ -304,7 +312,8 @@ def runner_for(model: nn.Module, data: Data) -> Runner:
     ready = _dense(by_target(data))
     dtype = next(model.parameters()).dtype
     program, _ = _ordered(lower(model, ready), ready, dtype)
-    return _bound(program, ready, dtype)
+    runner, _ = launched(_bound(program, ready, dtype))
+    return runner
 
 
 def narrowed(data: Data, program: Program) -> Data:

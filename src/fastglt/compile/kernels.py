@@ -89,6 +89,11 @@ class Runner:
         self._output = len(program.ops)
         self.cost = sum((step.cost for step in self._steps), Cost(0, 0))
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._x.device
+
     @torch.no_grad()
     def __call__(self) -> Tensor:
         """Output ``[num_nodes, num_outputs]``, in the same precision under autocast too."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from fastglt._csr import ignore_csr_warnings
 from fastglt.compile.edges import Graph, csr
 from fastglt.compile.layout import Memory, is_reused
+from fastglt.compile.plain import Attention
 from fastglt.compile.program import Attend, Linear, cast
 
 
@@ -192,7 +193,7 @@ class AttentionByHead(Way):
         by_source, by_target = x @ self._by_source, x @ self._by_target
         score = by_source.index_select(0, self._source)
         score = F.leaky_relu_(score.add_(by_target.index_select(0, self._target)), self._slope)
-        largest = torch.segment_reduce(score, "max", offsets=self._offsets, axis=0)
+        largest = torch.segment_reduce(score, "max", offsets=self._offsets, axis=0, unsafe=True)
         largest = torch.where(largest.isfinite(), largest, 0.0)
         share = score.sub_(largest.index_select(0, self._target)).exp_().t().contiguous()
         starts, columns = self._pattern.crow_indices(), self._pattern.col_indices()
@@ -222,6 +223,28 @@ class AttentionByHead(Way):
             if len(channels):
                 result = result + product_cost(self._pattern, len(channels) + 1)
         return result
+
+
+class AttentionByEdge(Way):
+    """Attention edge by edge, with values of the size edges x channels."""
+
+    name = "edge by edge"
+
+    def __init__(self, op: Attend, graph: Graph, dtype: torch.dtype) -> None:
+        self._dtype = torch.promote_types(dtype, torch.float32)  # it adds up many shares
+        self._attention, self._edge_index = Attention(cast(op, self._dtype)), graph.edge_index
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """``[num_nodes, out]``."""
+        out: Tensor = self._attention(inputs[0].to(self._dtype), self._edge_index)
+        return out.to(inputs[0].dtype)
+
+    def cost(self, inputs: list[Tensor], out: Tensor) -> Cost:
+        """Two products for the scores, and passes over edges: ten of scores, four of channels."""
+        x, edges, heads = inputs[0], self._edge_index.size(1), self._attention.num_heads
+        moved = 10 * heads + 4 * out.size(1)
+        scores = 2 * x.size(0) * x.size(1)
+        return Cost(scores + edges * out.size(1), x.element_size() * edges * moved)
 
 
 class Chain(Way):
