@@ -7,6 +7,7 @@ interrupted. The processes are forked from this one, which has imported torch bu
 and run the command line. Results are appended to a JSON-lines file::
 
     python benchmarks/kill.py --kills 24
+    python benchmarks/kill.py --kills 24 --sampled
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,14 @@ OPTIONS = (
     "--model=gcn", "--hidden=32", "--edge-sparsity=0.3", "--weight-sparsity=0.9", "--threads=1",
     "--dense-epochs=40", "--pretrain-epochs=5", "--denoise-steps=40", "--retrain-epochs=40",
 )  # fmt: skip
+SAMPLED = ("--sampler=neighbor", "--fanout=5,5", "--batch-size=60")
+"""What a search in mini-batches is told besides."""
 NEW = ("--out=ticket.safetensors", "--json=result.json")
 NOT_COMPARED = ("seconds",)
 """Metrics that are not the same again."""
 
 
-def start(folder: Path, *more: str, dataset: str) -> int:
+def start(folder: Path, options: Sequence[str], *more: str) -> int:
     """A process that runs the command line in a folder; its number."""
     number = os.fork()
     if number:
@@ -53,7 +57,7 @@ def start(folder: Path, *more: str, dataset: str) -> int:
         log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(log, stream)
-        command_line(["find", f"--dataset={dataset}", *OPTIONS, *NEW, *more])
+        command_line(["find", *options, *NEW, *more])
     except SystemExit as end:
         sys.stdout.flush()
         os._exit(end.code if isinstance(end.code, int) else 1)
@@ -61,10 +65,10 @@ def start(folder: Path, *more: str, dataset: str) -> int:
         os._exit(1)
 
 
-def finish(folder: Path, *more: str, dataset: str) -> float:
+def finish(folder: Path, options: Sequence[str], *more: str) -> float:
     """Run the command line to its end; seconds."""
     begin = time.perf_counter()
-    _, status = os.waitpid(start(folder, *more, dataset=dataset), 0)
+    _, status = os.waitpid(start(folder, options, *more), 0)
     if status:
         raise RuntimeError(f"a run ended with status {status}:\n{(folder / 'log').read_text()}")
     return time.perf_counter() - begin
@@ -143,11 +147,12 @@ def _same(one: Any, two: Any) -> bool:
 def measure(key: dict[str, Any], keep: Path) -> dict[str, Any]:
     """Kill and resume as often as the key says."""
     draw = random.Random(key["seed"])
+    options = (f"--dataset={key['graph']}", *key["options"])
     recorded = ("--checkpoint=checkpoint", f"--checkpoint-every={key['every']:g}", "--resume")
     plain = _folder(keep, "uninterrupted")
-    seconds = finish(plain, dataset=key["graph"])
+    seconds = finish(plain, options)
     whole = _folder(keep, "recorded")
-    recorded_seconds = finish(whole, *recorded, dataset=key["graph"])
+    recorded_seconds = finish(whole, options, *recorded)
     if different := differences(plain, whole):
         raise RuntimeError(f"a recorded run differs in {different}")
     kills, in_write, identical, attempts = 0, 0, 0, 0
@@ -156,7 +161,7 @@ def measure(key: dict[str, Any], keep: Path) -> dict[str, Any]:
         folder = _folder(keep, f"killed-{attempts}")
         attempts += 1
         checkpoints = folder / "checkpoint"
-        number = start(folder, *recorded, dataset=key["graph"])
+        number = start(folder, options, *recorded)
         if attempts % 2:
             was_killed = kill_at(number, draw.uniform(0, recorded_seconds))
         else:
@@ -166,7 +171,7 @@ def measure(key: dict[str, Any], keep: Path) -> dict[str, Any]:
         kills += 1
         in_write += bool(_unfinished(checkpoints))
         stages[stage_of(checkpoints) if checkpoints.exists() else "none yet"] += 1
-        finish(folder, *recorded, dataset=key["graph"])
+        finish(folder, options, *recorded)
         different = differences(plain, folder)
         identical += not different
         print(f"kill {kills}: {different or 'identical'}, {dict(stages)}", flush=True)
@@ -194,6 +199,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--every", type=float, default=0.0, help="seconds between two checkpoints")
     top.add_argument("--writes", type=int, default=100, help="kill in one of the first so many")
     top.add_argument("--seed", type=int, default=0, help="of the instants")
+    top.add_argument("--sampled", action="store_true", help="search in mini-batches")
     return top
 
 
@@ -202,7 +208,9 @@ def main() -> None:
     args = parser().parse_args()
     torch.set_num_threads(1)
     names = ("graph", "kills", "every", "writes", "seed")
-    key = {name: vars(args)[name] for name in names} | {"options": list(OPTIONS)}
+    key = {name: vars(args)[name] for name in names} | {
+        "options": [*OPTIONS, *(SAMPLED if args.sampled else ())]
+    }
     for missing in pending([key], args.out):
         provenance = run_provenance()  # of the code that is run
         with tempfile.TemporaryDirectory() as folder:
