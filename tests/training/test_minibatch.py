@@ -179,6 +179,45 @@ def test_gradients_of_parts_add_up_to_that_of_the_whole_graph():
     torch.testing.assert_close(slope(task), slope(whole), atol=1e-7, rtol=1e-4)
 
 
+def test_scores_on_few_kept_edges_are_unbiased_and_vary_little():
+    data = graph(average_degree=20.0)
+    whole = NodeClassification()
+    torch.manual_seed(0)
+    model = GraphConv(data.num_features, 4).eval()
+    keep = torch.rand(data.num_edges, generator=torch.Generator().manual_seed(1)) < 0.15
+
+    def loss(part, gates):
+        nodes = part.n_id[:90] if "n_id" in part else torch.arange(90)
+        weight = gates if part.get("edge_weight") is None else gates * part.edge_weight
+        out = model(part.x, part.edge_index, weight)[:90]
+        return (out.square() * (1 + nodes[:, None])).sum() / 90
+
+    def draws(kept):
+        task = _task(data, (4,), 90, guided=True)
+        if not kept:  # what it would be if all edges were drawn alike
+            task._source(data).scored = lambda kept: task._source(data)
+        found = []
+        for _ in range(200):
+            leaf = keep.float().requires_grad_()
+            value = task.on_scored(data, torch.Generator(), leaf, loss, everyone=True)
+            found.append(torch.autograd.grad(value, leaf)[0])
+        return torch.stack(found)
+
+    leaf = keep.float().requires_grad_()
+    (expected,) = torch.autograd.grad(
+        whole.on_scored(data, torch.Generator(), leaf, loss, everyone=True), leaf
+    )
+    found, alike = draws(True), draws(False)
+    # Nodes with at most four kept edges have exact sums, and of those a gradient without noise.
+    few = torch.bincount(data.edge_index[1][keep], minlength=90)[data.edge_index[1]] <= 4
+    spread = found.std(0) / 200**0.5 + 1e-4 * expected.abs() + 1e-4
+    assert float(((found.mean(0) - expected).abs() / spread)[few].max()) < 6
+    assert float(found[:, keep & few].std(0).max()) < 1e-4
+    assert float(alike[:, keep & few].std(0).max()) > 0.1
+    error, others = ((each - expected).square().mean() for each in (found, alike))
+    assert float(error) < 0.5 * float(others)
+
+
 def test_sampled_gradients_are_unbiased_without_edge_weights():
     data = graph(average_degree=10.0)
     task, whole = _task(data, (4,), 90, weighted=False, guided=True), NodeClassification()

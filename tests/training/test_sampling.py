@@ -73,6 +73,34 @@ def test_sampled_graph_is_part_of_the_graph_within_the_fan_outs(case, replace):
             assert degree == min(fan_out, available)
 
 
+@settings(max_examples=60, deadline=None)
+@given(_cases(), st.integers(0, 2**31 - 1))
+def test_of_each_stratum_as_many_are_drawn(case, seed):
+    data, fan_outs, seeds = case
+    stratum = torch.rand(data.num_edges, generator=torch.Generator().manual_seed(seed)) < 0.3
+    out = _sample(NeighborSampler(data, fan_outs, stratum=stratum), seeds)
+
+    assert torch.equal(
+        torch.stack([out.node[out.row], out.node[out.col]]), data.edge_index[:, out.edge]
+    )
+    assert out.edge.unique().numel() == out.edge.numel()
+    hop_of_node = torch.repeat_interleave(torch.tensor(out.num_sampled_nodes))
+    for place, (node, hop) in enumerate(zip(out.node.tolist(), hop_of_node.tolist(), strict=True)):
+        fan_out = fan_outs[hop] if hop < len(fan_outs) else 0
+        drawn = stratum[out.edge[out.col == place]]
+        for one in (True, False):
+            available = int(((data.edge_index[1] == node) & (stratum == one)).sum())
+            expected = available if fan_out == -1 else min(fan_out, available)
+            assert int((drawn == one).sum()) == expected
+
+
+@pytest.mark.parametrize("stratum", [torch.ones(3, dtype=torch.bool), torch.ones(2)])
+def test_strata_are_those_of_the_edges(stratum):
+    data = _directed(3, [(0, 1), (1, 2)])
+    with pytest.raises(InputError, match=r"stratum must be bool \[2\]"):
+        NeighborSampler(data, [1], stratum=stratum)
+
+
 @settings(max_examples=100, deadline=None)
 @given(_cases())
 def test_without_a_limit_the_k_hop_neighbourhood_is_found(case):

@@ -96,20 +96,23 @@ class MiniBatch(WrappedTask):
     def batch(self, data: Data, generator: torch.Generator) -> Data:
         """The next part of the epoch; this rank's share of it where several train together."""
         if isinstance(self.task, LinkPrediction):
-            return self._pairs(self.task, data, generator, self.task.keep_positives)
+            source = self._source(data)
+            return self._pairs(self.task, data, source, generator, self.task.keep_positives)
         if self._drawn_by is not None and self._drawn_by is not generator:
             self._position = 0  # another run begins with an epoch of its own
         if self._position == 0:
             self._epoch_seed = self._draw()
+        source = self._source(data)
         if self._position == 0 or not self._order:
             strata = self._strata(data, self._guided)
-            self._order = self._source(data).order(strata, self._epoch_seed)
+            self._order = source.order(strata, self._epoch_seed)
         self._drawn_by, place = generator, self._position
         self._position = (place + 1) % len(self._order)
         seeds = self._own(data, self._order[place])
         # Trained gates take the place of the adjacency matrix, and the edges are then all used.
         focuses = EDGE_PLACE not in data
-        return self._part(data, seeds, self._epoch_seed + place, self._degree_of(data), focuses)
+        seed, degree = self._epoch_seed + place, self._degree_of(data)
+        return self._part(data, source, seeds, seed, degree, focuses)
 
     def on_scored(
         self,
@@ -128,7 +131,8 @@ class MiniBatch(WrappedTask):
         values, count = gate.detach(), 0
         degree = self._degree_of(data, values)
         slopes = _Slopes(data, degree, values.dtype)
-        for part in self._scored_parts(data, generator, degree, portion, everyone):
+        source = self._source(data).scored(values != 0)
+        for part in self._scored_parts(data, source, generator, degree, portion, everyone):
             slopes.add(part, values, loss)
             count += 1
         total = self._ranks.sum(slopes.total()).div_(count * self._ranks.size)
@@ -214,7 +218,7 @@ class MiniBatch(WrappedTask):
                 return held[2]
         values = gate if weight is None else weight if gate is None else weight * gate
         if values is None:
-            degree = in_degree(data).float().to(data.edge_index.device)
+            degree = in_degree(data).view(-1).float().to(data.edge_index.device)
         else:
             degree = values.new_zeros(int(data.num_nodes)).index_add_(0, data.edge_index[1], values)
         has_loop = torch.zeros_like(degree, dtype=torch.bool)
@@ -227,12 +231,13 @@ class MiniBatch(WrappedTask):
     def _part(
         self,
         data: Data,
+        source: PartSource,
         seeds: Tensor,
         seed: int,
         degree: Tensor | None,
         focuses: bool = False,
     ) -> Data:
-        part = cut_out(data, self._source(data).cut(seeds, seed % _SEED_BOUND), focuses)
+        part = cut_out(data, source.cut(seeds, seed % _SEED_BOUND), focuses)
         train = part.get("train_mask")
         if train is not None:
             part.train_mask = train.clone()
@@ -240,14 +245,19 @@ class MiniBatch(WrappedTask):
         return part if degree is None else _weighted(part, degree)
 
     def _pairs(
-        self, task: LinkPrediction, data: Data, generator: torch.Generator, keeps: bool
+        self,
+        task: LinkPrediction,
+        data: Data,
+        source: PartSource,
+        generator: torch.Generator,
+        keeps: bool,
     ) -> Data:
         """The neighbourhoods of random pairs, without the edges that give answers away."""
         seed = self._draw()
         asked = task.asked(data, generator, self._ranks.rank, self._ranks.size)
         pairs = task.pairs(asked)
         seeds, places = torch.unique(pairs.cpu(), return_inverse=True)
-        cut = self._source(data).cut(seeds, seed)
+        cut = source.cut(seeds, seed)
         if not keeps and cut.edges is not None:
             stays = ~task.answers(asked, cut.edges.to(pairs.device)).cpu()
             cut = cut.only(stays)
@@ -258,6 +268,7 @@ class MiniBatch(WrappedTask):
     def _scored_parts(
         self,
         data: Data,
+        source: PartSource,
         generator: torch.Generator,
         degree: Tensor | None,
         portion: tuple[int, int],
@@ -266,16 +277,17 @@ class MiniBatch(WrappedTask):
         """The parts of a pass over the graph with all its edges, or some of them."""
         if isinstance(self.task, LinkPrediction):
             for _ in range(self.task.num_batches(data)):
-                yield self._pairs(self.task, data, generator, keeps=True)
+                yield self._pairs(self.task, data, source, generator, keeps=True)
             return
         which, of = portion
         if which == 0:
             self._scored_seed = self._draw()
-        seed, source = self._scored_seed, self._source(data)
+        seed = self._scored_seed
         order = source.order(self._strata(data, everyone or self._guided), seed)
         chosen = order[which::of] if len(order) >= of else order
         for place, seeds in enumerate(chosen):
-            yield self._part(data, self._own(data, seeds), seed + which + place * of, degree)
+            seeds = self._own(data, seeds)
+            yield self._part(data, source, seeds, seed + which + place * of, degree)
 
     def _draw(self) -> int:
         """A new seed. The run's own generator draws the same numbers as without parts."""

@@ -100,6 +100,9 @@ class PartSource(Protocol):
     def renewed(self, data: Data) -> PartSource:
         """The same for the graph with other edges."""
 
+    def scored(self, kept: Tensor) -> PartSource:
+        """The same for scoring all edges, ``[num_edges]`` bool of which are kept."""
+
     def num_parts(self, num_seeds: int) -> int:
         """Parts that a pass over so many seeds takes."""
 
@@ -120,25 +123,38 @@ class NeighborParts:
 
     They come from PyG's ``NeighborLoader`` where ``pyg-lib`` is installed, else from
     :class:`~fastglt.training.sampling.NeighborSampler` under its ``NodeLoader``.
+
+    Args:
+        data: The graph.
+        sampling: How it is cut.
+        stratum: ``[num_edges]`` bool, two strata of edges, of each of which a node draws as many.
     """
 
-    def __init__(self, data: Data, sampling: Sampling) -> None:
+    def __init__(self, data: Data, sampling: Sampling, stratum: Tensor | None = None) -> None:
         self._sampling = sampling
         self._batch_size = sampling.batch_size
-        graph = Data(edge_index=data.edge_index.cpu(), num_nodes=data.num_nodes)
+        graph = self._graph = Data(edge_index=data.edge_index.cpu(), num_nodes=data.num_nodes)
         self._generator = torch.Generator()
         fanout = list(sampling.fanout)
         self._loader: NodeLoader
-        if WITH_PYG_LIB:
+        if WITH_PYG_LIB and stratum is None:
             self._loader = NeighborLoader(graph, fanout, batch_size=sampling.batch_size)
         else:
-            sampler = NeighborSampler(graph, fanout, seed=self._generator)
+            sampler = NeighborSampler(graph, fanout, seed=self._generator, stratum=stratum)
             self._loader = NodeLoader(graph, sampler, batch_size=sampling.batch_size)
-        self._degree = in_degree(data)
+        self._stratum = stratum
+        self._degree = in_degree(data, stratum)
 
     def renewed(self, data: Data) -> NeighborParts:
         """Neighbourhoods on other edges."""
         return NeighborParts(data, self._sampling)
+
+    def scored(self, kept: Tensor) -> NeighborParts:
+        """Draws kept edges and others apart: of few that are kept, hardly any would be drawn."""
+        is_exact = all(count < 0 for count in self._sampling.fanout)
+        if is_exact or bool(kept.all()) or not bool(kept.any()):
+            return self
+        return NeighborParts(self._graph, self._sampling, kept.cpu())
 
     def num_parts(self, num_seeds: int) -> int:
         """Parts of ``batch_size`` seeds."""
@@ -154,7 +170,7 @@ class NeighborParts:
         self._generator.manual_seed(seed)
         with seeded(seed):  # which pyg-lib draws from
             batch = self._loader(seeds)
-        return _cut_of(batch, self._degree)
+        return _cut_of(batch, self._degree, self._stratum)
 
 
 class ClusterParts:
@@ -189,6 +205,10 @@ class ClusterParts:
         result = copy.copy(self)
         result._edge_index = data.edge_index.cpu()
         return result
+
+    def scored(self, kept: Tensor) -> ClusterParts:
+        """The same: a part has all edges among its clusters."""
+        return self
 
     def num_parts(self, num_seeds: int) -> int:
         """Parts of ``batch_clusters`` clusters."""
@@ -266,6 +286,10 @@ class GivenParts:
         result._seed, result._next = self._seed, self._count
         return result
 
+    def scored(self, kept: Tensor) -> GivenParts:
+        """The same: which edges a batch has is the loader's to say."""
+        return self
+
     def num_parts(self, num_seeds: int) -> int:
         """The loader's batches."""
         return self._count
@@ -311,9 +335,13 @@ SOURCES: dict[str, Callable[[Data, Sampling], PartSource]] = {
 """Every way to cut a graph by the name that people type."""
 
 
-def in_degree(data: Data) -> Tensor:
-    """``[num_nodes]`` int64, edges into each node."""
-    return torch.bincount(data.edge_index[1].cpu(), minlength=int(data.num_nodes))
+def in_degree(data: Data, stratum: Tensor | None = None) -> Tensor:
+    """``[num_nodes, num_strata]`` int64, edges into each node, of each stratum if there are two."""
+    target, num_strata = data.edge_index[1].cpu(), 1
+    if stratum is not None:
+        target, num_strata = 2 * target + stratum, 2
+    degree = torch.bincount(target, minlength=num_strata * int(data.num_nodes))
+    return degree.view(-1, num_strata)
 
 
 def dealt(strata: Sequence[Tensor], count: int, seed: int) -> list[Tensor]:
@@ -386,16 +414,25 @@ def _field_of(data: Data, cut: Cut) -> Field | None:
     return Field.of_hops(cut.hops, known.reach.num_convs).to(cut.nodes.device)
 
 
-def _cut_of(batch: Data, degree: Tensor) -> Cut:
+def _cut_of(batch: Data, degree: Tensor, stratum: Tensor | None = None) -> Cut:
     """What a batch of a PyG loader holds.
 
-    A node with some of its incoming edges has each with the probability of their share.
+    A node with some of its incoming edges (of a stratum) has each with the probability of their
+    share.
+
+    Args:
+        batch: The batch.
+        degree: ``[num_nodes, num_strata]`` edges into each node of the graph.
+        stratum: ``[num_edges]`` bool, where there are two.
     """
     nodes, edge_index = batch.n_id.cpu(), batch.edge_index.cpu()
-    count = torch.bincount(edge_index[1], minlength=len(nodes))
-    share = count / degree[nodes].clamp_min(1)
+    whole, row = degree[nodes], edge_index[1]
+    if stratum is not None:
+        row = 2 * row + stratum[batch.e_id]
+    count = torch.bincount(row, minlength=whole.numel()).view_as(whole)
+    share = (count / whole.clamp_min(1)).flatten()
     num_seeds: Any = batch.get("batch_size")
-    rim = (count == 0) & (degree[nodes] > 0)
+    rim = (count.sum(dim=1) == 0) & (whole.sum(dim=1) > 0)
     if num_seeds is None:
         rim[:] = False
     return Cut(
@@ -403,7 +440,7 @@ def _cut_of(batch: Data, degree: Tensor) -> Cut:
         batch.get("e_id"),
         edge_index,
         len(nodes) if num_seeds is None else int(num_seeds),
-        share.reciprocal()[edge_index[1]].float(),
+        share.reciprocal()[row].float(),
         rim,
         tuple(batch.get("num_sampled_nodes") or ()),
     )

@@ -47,8 +47,11 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         sampler = NeighborSampler(data, [15, 10], seed=0)
         loader = NodeLoader(data, sampler, data.train_mask, batch_size=512, shuffle=True)
 
+    Where most edges count for nothing, few of those drawn would be among the others. So edges can
+    be drawn in two strata: of each a node gets as many as its fan-out.
+
     Works in the main process only (``num_workers=0``), from one thread at a time. Holds one int64
-    an edge and two a node.
+    an edge and two a node, or three.
 
     Args:
         data: The graph, whose edges must not be changed in place afterwards; another set of edges,
@@ -58,10 +61,11 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
             fan-out, if it has any, and an edge may come more than once.
         seed: Seed of the draws, or the generator (on the CPU) to draw from. Draws go on from batch
             to batch, so every epoch has its own.
+        stratum: ``[num_edges]`` bool, in which of two strata an edge is; all are in one by default.
 
     Raises:
         GraphError: If ``data`` has no valid ``edge_index``.
-        InputError: If a fan-out or the seed is out of range.
+        InputError: If a fan-out or the seed is out of range, or strata are not those of the edges.
     """
 
     def __init__(
@@ -71,14 +75,25 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         *,
         replace: bool = False,
         seed: int | torch.Generator = 0,
+        stratum: Tensor | None = None,
     ) -> None:
         self.num_neighbors = _checked_fan_outs(num_neighbors)
         self.replace = replace
         self._generator = _generator(seed)
         num_nodes = _checked_num_nodes(data)
         sources, targets = message_edges(data).cpu()
-        # Edges by target: those into node v are at _starts[v] : _starts[v + 1] of these two.
-        starts, self._edge_ids, self._sources = counting_sort(targets, num_nodes, sources)
+        self._num_strata = 1
+        if stratum is not None:
+            if stratum.dtype != torch.bool or stratum.shape != targets.shape:
+                raise InputError(
+                    f"stratum must be bool [{len(targets)}] (got {stratum.dtype} "
+                    f"{list(stratum.shape)})"
+                )
+            self._num_strata = 2
+            targets = 2 * targets + stratum.cpu()
+        # Edges by target and stratum: those of row r are at _starts[r] : _starts[r + 1] of these.
+        num_rows = self._num_strata * num_nodes
+        starts, self._edge_ids, self._sources = counting_sort(targets, num_rows, sources)
         self._starts = starts.long()
         # Kept between calls, all -1: a new one would cost every batch time linear in num_nodes.
         self._local = torch.full((num_nodes,), -1)
@@ -167,8 +182,10 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
 
     def _incoming(self, frontier: Tensor, fan_out: int) -> tuple[Tensor, Tensor]:
         """Each sampled edge's target, as a place in ``frontier``, and its own place by target."""
-        start = self._starts[frontier]
-        degree = self._starts[frontier + 1] - start
+        strata = torch.arange(self._num_strata)
+        rows = (self._num_strata * frontier.unsqueeze(1) + strata).flatten()
+        start = self._starts[rows]
+        degree = self._starts[rows + 1] - start
         if fan_out < 0:
             count, is_drawn = degree, torch.zeros_like(degree, dtype=torch.bool)
         elif self.replace:
@@ -177,12 +194,12 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]  # PyG is untyped
         else:
             count, is_drawn = degree.clamp_max(fan_out), degree > fan_out
         target = torch.repeat_interleave(count)
-        # Place among the edges of its target: 0, 1, ... for a node that keeps all of them.
+        # Place among the edges of its row: 0, 1, ... where all of them are kept.
         place = torch.arange(target.numel()) - (count.cumsum(0) - count)[target]
         if bool(is_drawn.any()):
             draw = draw_with_replacement if self.replace else draw_distinct
             place[is_drawn[target]] = draw(degree[is_drawn], fan_out, self._generator).flatten()
-        return target, start[target] + place
+        return target // self._num_strata, start[target] + place
 
     def _check_range(self, seeds: Tensor) -> None:
         # Negative ones would index from the end.
