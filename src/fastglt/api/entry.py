@@ -18,7 +18,7 @@ from fastglt.checkpoint.identity import identity_of
 from fastglt.errors import InputError
 from fastglt.search import METHOD_VERSION
 from fastglt.search.presets import resolve_settings
-from fastglt.settings import GIVEN
+from fastglt.settings import GIVEN, Settings
 from fastglt.study.frontier import Axis
 from fastglt.ticket import Ticket
 from fastglt.ticket.compiled import uncompiled, uncompiled_names
@@ -187,22 +187,7 @@ def find(
         resolution,
     )
 
-    def run(progress: Progress) -> Ticket:
-        recorded = partial(finder, progress=progress)
-        started = resolved.model_dump(mode="json") | {"task": chosen.record()}
-        try:
-            if goal is None:
-                callback.on_run_start(started)
-                ticket = recorded(resolved).run()
-            else:
-                callback.on_run_start(started | {"goal": asdict(goal)})
-                ticket = GoalFinder(recorded, resolved, goal, progress).run()
-        except BaseException as error:
-            callback.on_error(error)
-            raise
-        callback.on_run_end(ticket.metrics)
-        return ticket
-
+    run = partial(_run, finder, resolved, chosen, goal, callback)
     if checkpoint is None:
         if resume:
             raise InputError("resume=True needs the folder of the checkpoint: pass checkpoint=")
@@ -224,3 +209,28 @@ def find(
     describe = partial(identity_of, asked, uncompiled(model), data, init, own_teacher)
     with opened(checkpoint, describe, every=checkpoint_every, resume=resume) as session:
         return session.ticket or session.finish(run(session.recorder))
+
+
+def _run(
+    finder: Callable[..., Finder],
+    settings: Settings,
+    task: Task,
+    goal: Goal | None,
+    callback: Callback,
+    progress: Progress,
+) -> Ticket:
+    """A run from its start or from where it was, told to the callback."""
+    recorded = partial(finder, progress=progress)
+    started = settings.model_dump(mode="json") | {"task": task.record()}
+    try:
+        if goal is None:
+            callback.on_run_start(started)
+            ticket = recorded(settings).run()
+        else:
+            callback.on_run_start(started | {"goal": asdict(goal)})
+            ticket = GoalFinder(recorded, settings, goal, progress).run()
+    except BaseException as error:
+        callback.on_error(error)
+        raise
+    callback.on_run_end(ticket.metrics)
+    return ticket
