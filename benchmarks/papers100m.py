@@ -61,7 +61,7 @@ def memory(plan: Plan, working: float | None) -> list[Row]:
         ("features, float32, mapped from disk", 4.0 * NODES * FEATURES, "machine"),
         ("edges, int64, mapped from disk", 16.0 * EDGES, "machine"),
         ("labels int64 and three masks", 11.0 * NODES, "machine"),
-        ("sampler: pointers int64, neighbours and edge ids int32", 8.0 * NODES + 8.0 * EDGES, ""),
+        ("sampler: pointers int64, ids int32 twice, strata", 16.0 * NODES + 9.0 * EDGES, ""),
         ("edge groups: index and two ends, int32", 12.0 * EDGES, "rank"),
         ("edge scores to drop and to grow by, float32", 8.0 * EDGES, "rank"),
         ("edge mask, a byte each", 1.0 * EDGES, "rank"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import time
 import made_up
 import pytest
 
+from fastglt.checkpoint.folder import _locked
 from fastglt.errors import OutputPathError
 from fastglt.study.cells import CELLS, append_cell, read_cells
 
@@ -134,10 +136,15 @@ def test_a_writer_that_is_killed_within_its_line_leaves_no_trace_and_no_lock(
 
 
 def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
-    def refuse(lock):
-        raise NotImplementedError("no flock")
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "no flock")
 
-    monkeypatch.setattr("fastglt.study.cells.FileLock.__enter__", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.raises(OutputPathError, match="its file system has no locks"):
         append_cell(tmp_path, made_up.cell())
     assert not (tmp_path / CELLS).exists()
+    with (
+        pytest.raises(OutputPathError, match="its file system has no locks"),
+        _locked(tmp_path),
+    ):
+        pytest.fail("locked")

@@ -7,13 +7,14 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from fastglt._locks import file_lock
 from fastglt.checkpoint import files
 from fastglt.checkpoint.files import Snapshot
 from fastglt.checkpoint.identity import difference
@@ -155,20 +156,18 @@ def _nowhere(_: Snapshot) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """The system lets go of the lock when the process ends, however it does."""
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise CheckpointError(
-            f"another process is running into {str(folder)!r}; wait for it, or give another folder"
-        ) from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputPathError(f"{str(folder / LOCK)!r} cannot be locked: {reason}") from error
-    try:
+    with ExitStack() as held:
+        try:
+            held.enter_context(file_lock(folder / LOCK, timeout=0))
+        except Timeout:
+            raise CheckpointError(
+                f"another process is running into {str(folder)!r}; wait for it, or give another "
+                "folder"
+            ) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputPathError(f"{str(folder / LOCK)!r} cannot be locked: {reason}") from error
         yield
-    finally:
-        lock.release()
 
 
 def _clean(folder: Path) -> None:

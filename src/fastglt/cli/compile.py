@@ -78,6 +78,8 @@ def _report(compiled: Compiled, exported: Exported, output: Output) -> None:
         )
     if report.native is not None:
         output.line(f"note: without kernels of our own: {formats.text(report.native)}")
+    if report.no_graph is not None:
+        output.line(f"note: without a CUDA graph: {formats.text(report.no_graph)}")
     if exported.weights != "float":
         output.line(
             f"weights of the file in {exported.weights}, which changes outputs by up to "

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.compile.channels import live_channels, merged
-from fastglt.compile.cuda import Replayed, launched
+from fastglt.compile.cuda import Replayed, launched, on_device
 from fastglt.compile.edges import Graph, by_target
 from fastglt.compile.export import Exported, checked, export
 from fastglt.compile.kernels import Choice, Runner, density
@@ -54,6 +54,7 @@ class Report:
             ``"kernels in float32"``.
         milliseconds: Medians of each of them.
         differences: Largest differences from the masked model; ``None`` where it is that model.
+        no_graph: Why kernels are launched one by one on a CUDA device, where that is not for speed.
         threads: Of torch, when kernels were timed.
     """
 
@@ -68,6 +69,7 @@ class Report:
     fastest: str
     milliseconds: dict[str, float]
     differences: Differences | None
+    no_graph: str | None = None
     threads: int = field(default_factory=torch.get_num_threads)
 
     def to_dict(self) -> dict[str, Any]:
@@ -206,7 +208,7 @@ def compile_applied(
     """
     if dtype is not None and dtype not in LOW:
         raise InputError(f"dtype must be one of {', '.join(map(str, LOW))} (got {dtype})")
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), on_device(data.edge_index.device):
         return _compiled(copy.deepcopy(model).eval(), by_target(data), task, dtype)
 
 
@@ -222,15 +224,16 @@ def _compiled(model: nn.Module, data: Data, task: Task, dtype: torch.dtype | Non
     program, order = _ordered(live_channels(whole), data, own)
     small = PlainModel(program.to(own)).eval()
     narrow = narrowed(data, program)
-    runner, launches = launched(_bound(program, data, own, dtype))
+    bound = _bound(program, data, own, dtype)
+    launch = launched(bound)
     ways: dict[str, Callable[[], Tensor]] = {
-        "kernels": runner,
+        "kernels": launch.runner,
         # What the caller does to the graph is not to change what is predicted.
         "masked": _called(task.call, model, data.clone()),
     }
     if dtype is not None:
-        precise, _ = launched(_bound(program, data, own))
-        ways[f"kernels in {str(own).removeprefix('torch.')}"] = precise
+        precise = launched(_bound(program, data, own))
+        ways[f"kernels in {str(own).removeprefix('torch.')}"] = precise.runner
     times = in_turn(ways)
     fastest = min(times, key=times.__getitem__)
     differences = verify(
@@ -248,11 +251,12 @@ def _compiled(model: nn.Module, data: Data, task: Task, dtype: torch.dtype | Non
         (num_parameters(model), num_parameters(small)),
         (num_bytes(model), num_bytes(small)),
         None,
-        (*order, *runner.choices, *launches),
+        (*order, *bound.choices, *launch.choices),
         why_not(),
         fastest,
         times,
         differences,
+        launch.no_graph,
     )
     chosen = ways[fastest]
     cost = chosen.cost if isinstance(chosen, (Runner, Replayed)) else None
@@ -312,8 +316,7 @@ def runner_for(model: nn.Module, data: Data) -> Runner | Replayed:
     ready = _dense(by_target(data))
     dtype = next(model.parameters()).dtype
     program, _ = _ordered(lower(model, ready), ready, dtype)
-    runner, _ = launched(_bound(program, ready, dtype))
-    return runner
+    return launched(_bound(program, ready, dtype)).runner
 
 
 def narrowed(data: Data, program: Program) -> Data:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ from fastglt.compile.timing import in_turn
 
 WARM_UP = 3
 """Calls on the stream of the capture before it, which allocate and choose what is reused."""
+WAITS = "called a synchronizing CUDA operation"
+"""What torch warns of, where it is told to."""
 
 
 class Replayed:
@@ -30,7 +34,8 @@ class Replayed:
 
     def __init__(self, runner: Runner) -> None:
         self.runner, self.choices, self.cost = runner, runner.choices, runner.cost
-        self._graph, self._out, self._kept = _captured(runner)
+        with torch.cuda.device(runner.device):
+            self._graph, self._out, self._kept = _captured(runner)
         self._done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._lock = threading.Lock()
 
@@ -48,61 +53,90 @@ class Replayed:
         return self._kept
 
 
-def launched(runner: Runner) -> tuple[Runner | Replayed, list[Choice]]:
-    """A runner whose kernels are launched in the way that is the fastest here.
+@dataclass(frozen=True)
+class Launched:
+    """How the kernels of a runner are launched.
 
-    Args:
-        runner: Launches them one by one.
-
-    Returns:
-        tuple: The runner, and what was measured on a CUDA device; elsewhere there is no choice.
+    Attributes:
+        runner: Launches them in the way that is the fastest here.
+        choices: What was measured; nothing but on a CUDA device, where alone there is a choice.
+        no_graph: Why they could not be captured as a CUDA graph on one, else ``None``.
     """
+
+    runner: Runner | Replayed
+    choices: tuple[Choice, ...] = ()
+    no_graph: str | None = None
+
+
+def launched(runner: Runner) -> Launched:
+    """A runner's kernels one by one, or at once where that is faster."""
     if runner.device.type != "cuda":
-        return runner, []
+        return Launched(runner)
     ways: dict[str, Runner | Replayed] = {"one by one": runner}
+    reason: str | None = None
     try:
-        with torch.cuda.device(runner.device):
-            ways["CUDA graph"] = Replayed(runner)
-    except RuntimeError:  # what torch raises for what it cannot capture
-        pass
+        ways["CUDA graph"] = Replayed(runner)
+    except RuntimeError as error:  # what torch raises for what it cannot capture
+        reason = str(error).partition("\n")[0]
     times = in_turn(ways)
     fastest = min(times, key=times.__getitem__)
-    return ways[fastest], [Choice("launches", fastest, times)]
+    return Launched(ways[fastest], (Choice("launches", fastest, times),), reason)
+
+
+def on_device(device: torch.device) -> AbstractContextManager[object]:
+    """Make a device the current one, where it is a CUDA device, as clocks and captures need."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _captured(call: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor, int]:
-    """A call as a CUDA graph, the output that it overwrites, and the bytes that it holds."""
+    """A call as a CUDA graph, the output that it overwrites, and the bytes that it holds.
+
+    Warmed up on the stream of the capture, so that libraries have their memory for it already.
+    """
     before: Any = torch.cuda.current_stream()
-    stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream = _stream(torch.cuda.current_device())
     stream.wait_stream(before)
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
             call()
-        with _never_waits():
-            call()
+        _check_never_waits(call)
     before.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     allocated = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
+    # Other threads may go on with what a capture does not allow.
+    capture = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
     try:
-        with _own_random_state(), torch.cuda.graph(graph):
+        with _own_random_state(), capture:
             out = call()
     finally:
         torch.cuda.set_stream(before)  # a capture that fails does not
     return graph, out, torch.cuda.max_memory_allocated() - allocated
 
 
-@contextmanager
-def _never_waits() -> Iterator[None]:
-    """Have what waits for the device raise a RuntimeError: a capture that fails leaves traces."""
+@functools.cache
+def _stream(device: int) -> Any:
+    """The stream that captures of a device are made on: libraries keep memory for each stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _check_never_waits(call: Callable[[], Tensor]) -> None:
+    """Refuse a call that waits for the device: a capture that fails leaves traces.
+
+    Raises:
+        RuntimeError: If it waits.
+    """
     before = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the mode itself: it may miss some
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # The mode is one for all threads: they are warned, and an error would end their work.
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            call()
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    if any(WAITS in str(each.message) for each in caught):
+        raise RuntimeError("it waits for the device")
 
 
 @contextmanager

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fastglt import _strict_json
 from fastglt._json_lines import end_of_whole_lines
+from fastglt._locks import file_lock
 from fastglt.errors import InputError, OutputPathError
 from fastglt.settings import NEUTRAL, Settings, first_problem
 from fastglt.study.methods import DENSE, LIKE
@@ -192,7 +192,7 @@ def append_cell(folder: Path, cell: Cell) -> None:
     line = line_of(cell) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"), path.open("ab+") as file:
+        with file_lock(path.with_name(f"{path.name}.lock")), path.open("ab+") as file:
             _remove_torn_line(file, path)
             file.write(line.encode())
             file.flush()
@@ -200,11 +200,6 @@ def append_cell(folder: Path, cell: Cell) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputPathError(f"{str(path)!r} cannot be written: {reason}") from error
-    except NotImplementedError as error:
-        raise OutputPathError(
-            f"{str(path)!r} cannot be written: its file system has no locks ({error}), and without "
-            "them two writers would mix their lines; put the study on another one"
-        ) from error
 
 
 def line_of(cell: Cell) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import fastglt
@@ -101,7 +102,8 @@ class RayEngine:
             ) from error
         finally:
             for reference in waiting:
-                ray.cancel(reference, force=True)
+                with suppress(ConnectionError):  # of a cluster that was lost
+                    ray.cancel(reference, force=True)
 
 
 def answer(job: Job, run: Run, threads: int, version: str) -> Answer:

@@ -11,7 +11,14 @@ from torch_geometric.data import Data
 
 from fastglt.errors import ModelError
 from fastglt.gating import lean_inference
-from fastglt.training.parts import SOURCES, PartSource, Sampling, cut_out, in_degree
+from fastglt.training.parts import (
+    SOURCES,
+    PartSource,
+    Sampling,
+    cut_out,
+    in_degree,
+    share_of,
+)
 from fastglt.training.ranks import Ranks
 from fastglt.training.task import ADJACENCY, EDGE_PLACE, PART, Split, Task
 from fastglt.training.tasks.link_prediction import LinkPrediction
@@ -182,7 +189,8 @@ class MiniBatch(WrappedTask):
         if self._sampling.kind == "neighbor" and mask is not None:
             has_label = mask.cpu()[seeds]
             parts = [seeds[has_label], seeds[~has_label]]
-        share = torch.cat([part[ranks.rank :: ranks.size] for part in parts]).sort().values
+        shares = [share_of(part, ranks.rank, ranks.size) for part in parts]
+        share = torch.cat(shares).sort().values
         return share if len(share) else seeds
 
     def _source(self, data: Data) -> PartSource:

@@ -22,6 +22,7 @@ from fastglt.errors import InputError
 from fastglt.masks import counting_sort
 from fastglt.training.field import Field
 from fastglt.training.focus import rows_of_nodes
+from fastglt.training.ranks import Ranks
 from fastglt.training.sampling import NeighborSampler
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY
@@ -131,18 +132,11 @@ class NeighborParts:
     """
 
     def __init__(self, data: Data, sampling: Sampling, stratum: Tensor | None = None) -> None:
-        self._sampling = sampling
+        self._sampling, self._stratum = sampling, stratum
         self._batch_size = sampling.batch_size
-        graph = self._graph = Data(edge_index=data.edge_index.cpu(), num_nodes=data.num_nodes)
+        self._graph = Data(edge_index=data.edge_index.cpu(), num_nodes=data.num_nodes)
         self._generator = torch.Generator()
-        fanout = list(sampling.fanout)
-        self._loader: NodeLoader
-        if WITH_PYG_LIB and stratum is None:
-            self._loader = NeighborLoader(graph, fanout, batch_size=sampling.batch_size)
-        else:
-            sampler = NeighborSampler(graph, fanout, seed=self._generator, stratum=stratum)
-            self._loader = NodeLoader(graph, sampler, batch_size=sampling.batch_size)
-        self._stratum = stratum
+        self._loader: NodeLoader | None = None
         self._degree = in_degree(data, stratum)
 
     def renewed(self, data: Data) -> NeighborParts:
@@ -150,11 +144,30 @@ class NeighborParts:
         return NeighborParts(data, self._sampling)
 
     def scored(self, kept: Tensor) -> NeighborParts:
-        """Draws kept edges and others apart: of few that are kept, hardly any would be drawn."""
+        """Draws kept edges and others apart, half of the fan-out (rounded up) of each.
+
+        Of few that are kept hardly any would be drawn otherwise.
+        """
         is_exact = all(count < 0 for count in self._sampling.fanout)
         if is_exact or bool(kept.all()) or not bool(kept.any()):
             return self
-        return NeighborParts(self._graph, self._sampling, kept.cpu())
+        self._loader = None  # its memory is another one's while edges are scored
+        halves = tuple(count if count < 0 else -(-count // 2) for count in self._sampling.fanout)
+        sampling = replace(self._sampling, fanout=halves)
+        return NeighborParts(self._graph, sampling, kept.cpu())
+
+    def _ready(self) -> NodeLoader:
+        """The loader, made when it is first needed."""
+        if self._loader is None:
+            graph, fanout = self._graph, list(self._sampling.fanout)
+            if WITH_PYG_LIB and self._stratum is None:
+                self._loader = NeighborLoader(graph, fanout, batch_size=self._batch_size)
+            else:
+                sampler = NeighborSampler(
+                    graph, fanout, seed=self._generator, stratum=self._stratum
+                )
+                self._loader = NodeLoader(graph, sampler, batch_size=self._batch_size)
+        return self._loader
 
     def num_parts(self, num_seeds: int) -> int:
         """Parts of ``batch_size`` seeds."""
@@ -169,7 +182,7 @@ class NeighborParts:
         """The neighbourhood of some nodes."""
         self._generator.manual_seed(seed)
         with seeded(seed):  # which pyg-lib draws from
-            batch = self._loader(seeds)
+            batch = self._ready()(seeds)
         return _cut_of(batch, self._degree, self._stratum)
 
 
@@ -184,16 +197,19 @@ class ClusterParts:
         num_nodes = int(data.num_nodes)
         count = min(sampling.num_clusters, num_nodes)
         together = min(sampling.batch_clusters, count)
-        if together < 2 <= count:
+        ranks = Ranks.current().size
+        if together < 2 * ranks and count > 1:
+            of_each = "" if ranks == 1 else f", and two for each of {ranks} processes"
             raise InputError(
-                "batch_clusters must be at least 2: edges between clusters would never be seen "
-                f"(got {sampling.batch_clusters})"
+                "batch_clusters must be at least 2: edges between clusters would never be seen"
+                f"{of_each} (got {together})"
             )
-        self._count, self._together = count, together
+        self._count, self._together, self._ranks = count, together, ranks
         self._cluster = _partition(data, count)
         self._place = torch.full((num_nodes,), -1)
-        # The chance that two clusters are in one part, of all pairs.
-        sizes = [len(part) for part in self.order([], seed=0)]
+        # The chance that two clusters are in one part, or in one rank's share of it, of all pairs.
+        parts = self.order([], seed=0)
+        sizes = [len(share_of(part, rank, ranks)) for part in parts for rank in range(ranks)]
         pairs = sum(size * (size - 1) for size in sizes)
         self._inverse = count * (count - 1) / pairs if pairs else 1.0
         in_cluster, self._nodes, _ = counting_sort(self._cluster, count, torch.arange(num_nodes))
@@ -216,7 +232,12 @@ class ClusterParts:
 
     def order(self, strata: Sequence[Tensor], seed: int) -> list[Tensor]:
         """Random clusters, each once."""
-        return dealt([torch.arange(self._count)], self.num_parts(0), seed)
+        parts = dealt([torch.arange(self._count)], self.num_parts(0), seed)
+        if self._ranks == 1:
+            return parts
+        # Neighbouring clusters often have neighbouring numbers, and are to share a rank by chance.
+        generator = torch.Generator().manual_seed(seed)
+        return [part[torch.randperm(len(part), generator=generator)] for part in parts]
 
     def cut(self, seeds: Tensor, seed: int) -> Cut:
         """The subgraph of some clusters."""
@@ -361,6 +382,11 @@ def dealt(strata: Sequence[Tensor], count: int, seed: int) -> list[Tensor]:
         for part, some in zip(parts, dealt_out[:: -1 if turn % 2 else 1], strict=True):
             part.append(some)
     return [torch.cat(part).sort().values for part in parts]
+
+
+def share_of(seeds: Tensor, rank: int, ranks: int) -> Tensor:
+    """The seeds of a part that one of several ranks takes."""
+    return seeds[rank::ranks]
 
 
 def cut_out(data: Data, cut: Cut, focuses: bool = False) -> Data:

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fastglt.errors import RankError
+from fastglt.errors import InputError, RankError
 
 PATIENCE = timedelta(minutes=10)
 """How long a rank waits for another one."""
@@ -111,20 +111,37 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         device: Where to compute; it decides how processes talk, by NCCL on GPUs and else by gloo.
 
     Raises:
+        InputError: If this rank has no GPU of its own.
         RankError: If they cannot be joined.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield Ranks()
         return
     on_gpu = device.startswith("cuda")
-    if on_gpu:  # "cuda" is this one from here on
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if on_gpu:
+        _take_gpu(device)
     with _named_failures():
         dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
         yield Ranks.current()
     finally:
         dist.destroy_process_group()
+
+
+def _take_gpu(device: str) -> None:
+    """Let "cuda" be the GPU of this rank from here on."""
+    own, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if device != "cuda":
+        raise InputError(
+            f"device must be cuda under torchrun, where each process takes a GPU of its own "
+            f"(got {device!r})"
+        )
+    if own >= count:
+        raise InputError(
+            f"every process of a machine needs a GPU of its own: this is number {own + 1} and "
+            f"there are {count}; start fewer with --nproc-per-node, or compute with --device cpu"
+        )
+    torch.cuda.set_device(own)
 
 
 def _first_line(error: BaseException) -> str:
