@@ -25,8 +25,6 @@ def run(*args, **keywords):
     ("args", "code", "stream", "text"),
     [
         (["--version"], 0, "stdout", "fastglt "),
-        ([], 0, "stdout", "Commands:"),
-        (["nonsense"], 2, "stderr", "No such command"),
         (["find", "--dataset=nowhere"], 2, "stderr", "error: unknown dataset 'nowhere'"),
     ],
 )
@@ -35,6 +33,13 @@ def test_exit_codes(args, code, stream, text, tmp_path):
     assert result.returncode == code
     assert text in getattr(result, stream)
     assert "Traceback" not in result.stderr
+
+
+def test_commands_are_listed_and_known(cli):
+    listed, unknown = cli(), cli("nonsense")
+    assert (listed.code, unknown.code) == (0, 2)
+    assert "Commands:" in listed.out
+    assert "No such command" in unknown.err
 
 
 def test_the_module_runs_as_a_program():

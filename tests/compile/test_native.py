@@ -294,17 +294,34 @@ def in_a_process(code: str, **environment: str) -> str:
 WHY = "from fastglt.compile.native.build import why_not; print(why_not())"
 
 
-def test_reasons_are_told(tmp_path):
+@pytest.fixture
+def told_reason(monkeypatch):
+    """Why there are no kernels in an environment, asked for as for the first time."""
+
+    def ask(**environment):
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            build._load.cache_clear()
+            try:
+                return build.why_not()
+            finally:
+                build._load.cache_clear()
+
+    return ask
+
+
+def test_reasons_are_told(tmp_path, told_reason):
     assert in_a_process(WHY, FASTGLT_NATIVE="0") == "FASTGLT_NATIVE=0 is set"
-    assert in_a_process(WHY, FASTGLT_NATIVE="Off") == "FASTGLT_NATIVE=Off is set"
-    missing = in_a_process(WHY, CXX="no-such-compiler -O2")
+    assert told_reason(FASTGLT_NATIVE="Off") == "FASTGLT_NATIVE=Off is set"
+    missing = told_reason(CXX="no-such-compiler -O2")
     assert missing == "the compiler that $CXX names was not found (no-such-compiler)"
-    empty = in_a_process(WHY, PATH=str(tmp_path), CXX="")
+    empty = told_reason(PATH=str(tmp_path), CXX="")
     assert empty.startswith("no C++ compiler was found")
     broken = tmp_path / "c++"
     broken.write_text("#!/bin/sh\necho 'cannot do it' >&2\nexit 1\n")
     broken.chmod(0o755)
-    told = in_a_process(WHY, CXX=str(broken), FASTGLT_CACHE=str(tmp_path / "cache"))
+    told = told_reason(CXX=str(broken), FASTGLT_CACHE=str(tmp_path / "cache"))
     assert told.endswith("failed: cannot do it")
 
 
