@@ -19,6 +19,8 @@ BLOCKS = {page: blocks_of(page) for page in PAGES}
 LINKED = (ROOT / "benchmarks", ROOT / "examples")
 INSTALLS = ("pip install ", "git clone ", "make", "source ", "python -m venv ")
 MOST_SKIPPED = 8
+MANY_PROCESSES = ("torchrun", "--ray")
+"""What starts so many that a page takes a minute."""
 
 
 def _case(page):
@@ -27,6 +29,8 @@ def _case(page):
     if any(block.directive == RAY for block in BLOCKS[page]):
         has_ray = importlib.util.find_spec("ray") is not None
         marks.append(pytest.mark.skipif(not has_ray, reason="the extra ray is not installed"))
+    if any(text in block.code for block in BLOCKS[page] for text in MANY_PROCESSES):
+        marks.append(pytest.mark.slow)
     return pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=marks)
 
 
