@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.compile.compiled import Compiled, compile_applied, runner_for
-from fastglt.compile.cuda import Replayed, on_device
+from fastglt.compile.cuda import Replayed
 from fastglt.compile.hardware import (
     MEGABYTE,
     measured_arithmetic,
@@ -109,19 +109,6 @@ def bench(
         repeats: Timed calls of each.
         leave_out: Variants that are not measured, such as those that take minutes a call.
     """
-    with on_device(applied[1].edge_index.device):
-        return _bench(dense, applied, compiled, edge_keep, task, repeats, leave_out)
-
-
-def _bench(
-    dense: tuple[nn.Module, Data],
-    applied: tuple[nn.Module, Data],
-    compiled: Compiled,
-    edge_keep: Tensor,
-    task: Task,
-    repeats: int,
-    leave_out: Collection[str],
-) -> Bench:
     model, data = dense[0].eval(), dense[1]
     small, kept = applied[0].eval(), applied[1]
     optimised, sparse = None, data

@@ -178,7 +178,8 @@ def _heads(op: Op, place: Place, inputs: list[Tensor], overwrites: bool) -> list
         return [NeighborSum(matrix, by_rows=by_rows) for by_rows in _products(matrix)]
     if isinstance(op, Attend):
         # A GPU sums over edges about as fast as it multiplies, and launches less for that.
-        kinds = [AttentionByHead] if graph.is_on_cpu else [AttentionByHead, AttentionByEdge]
+        on_cpu = inputs[0].device.type == "cpu"
+        kinds = [AttentionByHead] if on_cpu else [AttentionByHead, AttentionByEdge]
         return [kind(op, graph, inputs[0].dtype) for kind in kinds]
     if isinstance(op, SoftmaxMean):
         matrix = _counts(graph, inputs[0].dtype)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from fastglt.compile.channels import live_channels, merged
-from fastglt.compile.cuda import Replayed, launched, on_device
+from fastglt.compile.cuda import Replayed, launched
 from fastglt.compile.edges import Graph, by_target
 from fastglt.compile.export import Exported, checked, export
 from fastglt.compile.kernels import Choice, Runner, density
@@ -23,7 +23,7 @@ from fastglt.compile.native.build import why_not
 from fastglt.compile.order import folded, summed_first
 from fastglt.compile.plain import PlainModel
 from fastglt.compile.program import Program
-from fastglt.compile.timing import in_turn
+from fastglt.compile.timing import in_turn, on_device
 from fastglt.compile.verify import LOW, ROUNDED, Call, Differences, Reference, verify
 from fastglt.compile.ways import Cost
 from fastglt.cost import num_bytes, num_parameters
@@ -315,8 +315,9 @@ def runner_for(model: nn.Module, data: Data) -> Runner | Replayed:
     """
     ready = _dense(by_target(data))
     dtype = next(model.parameters()).dtype
-    program, _ = _ordered(lower(model, ready), ready, dtype)
-    return launched(_bound(program, ready, dtype)).runner
+    with on_device(ready.edge_index.device):
+        program, _ = _ordered(lower(model, ready), ready, dtype)
+        return launched(_bound(program, ready, dtype)).runner
 
 
 def narrowed(data: Data, program: Program) -> Data:

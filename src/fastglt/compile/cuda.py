@@ -6,7 +6,7 @@ import functools
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastglt.compile.kernels import Choice, Runner
-from fastglt.compile.timing import in_turn
+from fastglt.compile.timing import in_turn, on_device
 
 WARM_UP = 3
 """Calls on the stream of the capture before it, which allocate and choose what is reused."""
@@ -25,16 +25,19 @@ WAITS = "called a synchronizing CUDA operation"
 class Replayed:
     """A runner whose kernels were captured as a CUDA graph.
 
-    Small graphs leave a GPU idle while kernels are launched one by one. Attributes are those of the
-    runner.
+    Small graphs leave a GPU idle while kernels are launched one by one.
+
+    Attributes:
+        runner: The runner.
+        cost: What a call takes.
 
     Raises:
         RuntimeError: If it does what cannot be captured, such as waiting for the device.
     """
 
     def __init__(self, runner: Runner) -> None:
-        self.runner, self.choices, self.cost = runner, runner.choices, runner.cost
-        with torch.cuda.device(runner.device):
+        self.runner, self.cost = runner, runner.cost
+        with on_device(runner.device):
             self._graph, self._out, self._kept = _captured(runner)
         self._done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._lock = threading.Lock()
@@ -81,11 +84,6 @@ def launched(runner: Runner) -> Launched:
     times = in_turn(ways)
     fastest = min(times, key=times.__getitem__)
     return Launched(ways[fastest], (Choice("launches", fastest, times),), reason)
-
-
-def on_device(device: torch.device) -> AbstractContextManager[object]:
-    """Make a device the current one, where it is a CUDA device, as clocks and captures need."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _captured(call: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor, int]:

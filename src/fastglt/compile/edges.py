@@ -42,11 +42,6 @@ class Graph:
     num_nodes: int
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
-    def is_on_cpu(self) -> bool:
-        """Whether the edges are in the memory of the CPU."""
-        return self.edge_index.device.type == "cpu"
-
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What ``make`` gives, made the first time only: layers share what is made of the edges."""
         if key not in self._made:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -52,12 +53,19 @@ def timed(
     events = device is not None and device.type == "cuda"
     measure = _by_events if events else _by_clock
     times: dict[str, list[float]] = {name: [] for name in kernels}
-    for repeat in range(repeats + 1):
-        for name, kernel in kernels.items():
-            taken = measure(kernel, inputs)
-            if repeat:
-                times[name].append(taken)
+    with on_device(device):
+        for repeat in range(repeats + 1):
+            for name, kernel in kernels.items():
+                taken = measure(kernel, inputs)
+                if repeat:
+                    times[name].append(taken)
     return times
+
+
+def on_device(device: torch.device | None) -> AbstractContextManager[object]:
+    """Make a CUDA device the current one, whose clock and streams are meant; nothing elsewhere."""
+    is_cuda = device is not None and device.type == "cuda"
+    return torch.cuda.device(device) if is_cuda else nullcontext()
 
 
 def _by_clock(kernel: Callable[..., object], inputs: tuple[Tensor, ...]) -> float:
