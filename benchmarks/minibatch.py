@@ -47,6 +47,9 @@ class Run:
 
 
 ARXIV = {"hidden": 256, "layers": 3}
+ARXIV_DECAY = 5e-5
+"""Weight decay on ogbn-arxiv, where half of the nodes have a label: by validation better than the
+default, and as good as none."""
 BLOCKS = {"hidden": 64, "layers": 2}
 _ARXIV_SEARCH = {
     "edge_sparsity": 0.5,
@@ -54,11 +57,19 @@ _ARXIV_SEARCH = {
     "sampler": "neighbor",
     "fanout": (10, 8, 5),
     "batch_size": 8192,
-    "dense_epochs": 20,
+    "weight_decay": ARXIV_DECAY,
+    "dense_epochs": 12,
     "pretrain_epochs": 2,
     "denoise_steps": 41,
     "interval": 10,
-    "retrain_epochs": 25,
+    "retrain_epochs": 20,
+}
+_ARXIV_DENSE = {
+    "method": "dense",
+    "weight_decay": ARXIV_DECAY,
+    "dense_epochs": 150,
+    "patience": 30,
+    "retrain_epochs": 1,  # of the dense model itself: not looked at
 }
 _BLOCKS_SEARCH = {
     "edge_sparsity": 0.8,
@@ -75,9 +86,7 @@ _BLOCKS_SEARCH = {
     "retrain_epochs": 1,
 }
 RUNS = {
-    "arxiv-dense": Run(
-        "ogbn-arxiv", ARXIV, {"method": "dense", "dense_epochs": 150, "patience": 30}
-    ),
+    "arxiv-dense": Run("ogbn-arxiv", ARXIV, _ARXIV_DENSE),
     "arxiv-neighbor": Run("ogbn-arxiv", ARXIV, _ARXIV_SEARCH),
     "blocks": Run(2_000_000, BLOCKS, _BLOCKS_SEARCH),
     "blocks-random": Run(2_000_000, BLOCKS, _BLOCKS_SEARCH | {"method": "random"}),
