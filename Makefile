@@ -25,7 +25,8 @@ DEMO_ARGS ?= --dataset citeseer --model gcn --hidden 512 \
 export OMP_WAIT_POLICY ?= passive
 
 BIN := $(VENV)/bin
-PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) \
+# Python compiles what it imports; to compile all of it beforehand takes a minute.
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) \
 	--constraint constraints.txt
 TORCH_INDEX = $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 

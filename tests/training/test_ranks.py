@@ -81,6 +81,7 @@ def test_a_rank_that_dies_ends_the_search_with_a_message(folder):
     assert "error: another rank of this search is gone" in ended.stderr
 
 
+@pytest.mark.slow
 def test_several_processes_need_parts(folder):
     _, ended = _find(folder, 2, *MODEL, "--sampler=none", "--fanout=15,10")
     assert ended.returncode != 0
