@@ -226,6 +226,15 @@ def test_a_log_is_appended_to_and_a_torn_line_goes(tmp_path):
     assert [line["event"] for line in lines_of(log.path)] == ["mine", "run_start", "phase_end"]
 
 
+@pytest.mark.parametrize("content", [b"my notes", b'{"event":"mine"}\nno line of a log', b"PK\x03"])
+def test_a_log_leaves_a_file_that_is_none(content, tmp_path):
+    log = fastglt.JsonLinesLog(tmp_path / "notes.txt")
+    log.path.write_bytes(content)
+    with pytest.raises(OutputPathError, match="in the middle of a line that no log has"):
+        log.on_run_start({})
+    assert log.path.read_bytes() == content
+
+
 def test_a_log_refuses_what_is_not_strict_json_and_takes_any_error(tmp_path):
     log = fastglt.JsonLinesLog(tmp_path / "run.jsonl")
     with pytest.raises(InputError, match="finite"):

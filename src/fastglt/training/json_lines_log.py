@@ -16,6 +16,8 @@ from fastglt.errors import OutputPathError
 from fastglt.training.callback import Callback
 from fastglt.training.swap_event import SwapEvent
 
+_LINE_START = b'{"event":'
+
 
 class JsonLinesLog(Callback):
     """Appends a line of strict JSON for everything that happens in a run.
@@ -24,14 +26,15 @@ class JsonLinesLog(Callback):
     ``run_end`` or ``error``), ``time`` (UTC, ISO 8601), ``elapsed`` (seconds since the run's start
     in this process) and what the :class:`fastglt.Callback` method of that event is told. It is in
     the file before the run goes on, so of a process that is killed at most the last line is torn,
-    and the next run that logs into the file removes that one. What is there already is kept.
+    and the next run that logs into the file removes that one. What is there already is kept; a
+    file that ends in the middle of a line of something else is refused.
 
     Args:
         path: The file, in a folder that is there. It is opened when a run starts.
 
     Raises:
         InputError: From the run, if something has no strict JSON form, as a metric that is NaN.
-        OutputPathError: From the run, if the file cannot be written.
+        OutputPathError: From the run, if the file cannot be written or is no log.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -43,7 +46,14 @@ class JsonLinesLog(Callback):
         self._start = time.monotonic()
         try:
             with self.path.open("ab+") as file:
-                file.truncate(end_of_whole_lines(file))
+                end = end_of_whole_lines(file)
+                file.seek(end)
+                if not _LINE_START.startswith(file.read(len(_LINE_START))):
+                    raise OutputPathError(
+                        f"log {str(self.path)!r} ends in the middle of a line that no log has; "
+                        "choose another file"
+                    )
+                file.truncate(end)
         except OSError as error:
             raise self._unwritable(error) from error
         self._write("run_start", settings=dict(settings))
