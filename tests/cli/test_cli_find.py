@@ -174,6 +174,16 @@ REFUSED = {
 
 
 @pytest.mark.usefixtures("no_search")
+@pytest.mark.parametrize("option", ["out", "json", "log"])
+def test_the_graph_is_not_written_over(option, cli, tmp_path):
+    (tmp_path / "g.npz").write_bytes(b"a graph")
+    outcome = cli("find", "--data=g.npz", f"--{option}=./g.npz")
+    assert outcome.code == 2
+    assert f"--data and --{option} must be different files" in outcome.err
+    assert (tmp_path / "g.npz").read_bytes() == b"a graph"
+
+
+@pytest.mark.usefixtures("no_search")
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused_before_anything_slow(case, cli, tmp_path):
     args, message = REFUSED[case]
@@ -319,6 +329,12 @@ def test_a_search_can_be_watched_in_files(find, tmp_path):
     [
         (["--log=missing/run.jsonl"], "missing"),
         (["--log=same", "--out=same"], "--out and --log must be different files"),
+        (["--teacher-file=t.npy", "--log=t.npy"], "--teacher-file and --log must be different"),
+        (["--checkpoint=c", "--log=c/lock"], "--checkpoint and --log must be different files"),
+        (
+            ["--checkpoint=c", "--out=c/checkpoint-1.safetensors"],
+            "--checkpoint and --out must be different files",
+        ),
     ],
 )
 def test_a_log_that_cannot_be_written_is_refused_before_the_search(args, message, cli):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastglt._atomic import check_writable
-from fastglt.checkpoint.places import check_folder
+from fastglt.checkpoint.places import FILES, LOCK, check_folder
 from fastglt.cli import formats, summary
 from fastglt.cli.config_file import with_config
 from fastglt.cli.exits import immediate_interrupts, terminations
@@ -73,8 +73,8 @@ def run(given: Mapping[str, Any]) -> None:
     check_model(inputs.model)
     check_method(settings.method)
     _check_recovery(settings)
-    _check_outputs(outputs, settings)
     _check_checkpoint(checkpoint)
+    _check_outputs(outputs, settings, _held(inputs, checkpoint))
     with terminations(), _ranks(inputs.data.device) as rank:
         with warnings_as_lines():
             ticket = _search(inputs, settings, outputs, checkpoint, is_quiet=rank > 0)
@@ -204,12 +204,24 @@ def _check_recovery(settings: Settings) -> None:
         )
 
 
-def _check_outputs(outputs: FindOptions, settings: Settings) -> None:
-    """Refuse now what could not be written after the search."""
+def _held(inputs: _Inputs, checkpoint: CheckpointOptions) -> dict[Path, str]:
+    """Files that nothing may be written to, and by which option each came."""
+    held = {}
+    for name, path in (("data", inputs.data.data), ("teacher-file", inputs.teacher)):
+        if path is not None:
+            held[path.resolve()] = name
+    if checkpoint.checkpoint is not None:
+        folder = checkpoint.checkpoint.resolve()
+        held |= {folder / name: "checkpoint" for name in (*FILES, LOCK)}
+    return held
+
+
+def _check_outputs(outputs: FindOptions, settings: Settings, held: Mapping[Path, str]) -> None:
+    """Refuse now what could not be written after the search, or would overwrite what it needs."""
     if outputs.plot is not None:
         check_plot_path(outputs.plot)
         _check_history(settings)
-    seen: dict[Path, str] = {}
+    seen = dict(held)
     for name, path in (
         ("out", outputs.out),
         ("json", outputs.json_file),
