@@ -25,8 +25,7 @@ DEMO_ARGS ?= --dataset citeseer --model gcn --hidden 512 \
 export OMP_WAIT_POLICY ?= passive
 
 BIN := $(VENV)/bin
-# Python compiles what it imports; to compile all of it beforehand takes a minute.
-PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) \
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) \
 	--constraint constraints.txt
 TORCH_INDEX = $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 
