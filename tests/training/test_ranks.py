@@ -78,7 +78,24 @@ def test_a_rank_that_dies_ends_the_search_with_a_message(folder):
     out, ended = _find(folder, 2, "--batch-size=16", f"--model={folder / 'model.py'}:build")
     assert ended.returncode != 0
     assert not out.exists()
-    assert "error: another rank of this search is gone" in ended.stderr
+    (message,) = re.findall(r"error: (another rank of this search is gone.*)", ended.stderr)
+    assert re.search(r"out of step \([^()]*\); start it again, with --resume", message), message
+
+
+@pytest.mark.slow
+def test_ranks_share_the_statistics_of_batch_normalisation(folder):
+    """Otherwise they would not choose the same epochs, nor stop together."""
+    (folder / "model.py").write_text(
+        "from torch_geometric.nn import GraphSAGE\n\n\n"
+        "def build(num_features, num_classes):\n"
+        "    return GraphSAGE(num_features, 16, 2, num_classes, norm='batch_norm')\n"
+    )
+    model = f"--model={folder / 'model.py'}:build"
+    longer = ("--fanout=3,3", "--dense-epochs=30", "--retrain-epochs=30", "--patience=2")
+    out, ended = _find(folder, 2, "--batch-size=20", model, *longer)
+    assert ended.returncode == 0, ended.stderr
+    state = fastglt.Ticket.load(out).trained_state
+    assert all(bool(tensor.isfinite().all()) for tensor in state.values())
 
 
 @pytest.mark.slow

@@ -175,7 +175,7 @@ class Finder:
         whole = task.prepare(self.plain)
         self.model = self._own_copy(model, whole)
         self.whole_task = task
-        self.task = task = in_parts(task, self.model, data, settings, loader)
+        self.task = task = in_parts(task, self.model, whole, settings, loader)
         # Never trained itself: some convs (SuperGATConv) keep tensors of a training step, after
         # which they cannot be copied.
         self.untrained = copy.deepcopy(self.model)

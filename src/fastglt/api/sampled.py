@@ -9,15 +9,20 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import MessagePassing
 
 from fastglt.errors import InputError
+from fastglt.gating import averages_messages
 from fastglt.settings import Settings
+from fastglt.training.inputs import probed
 from fastglt.training.minibatch import MiniBatch
 from fastglt.training.parts import LoaderFactory, Sampling
+from fastglt.training.probe import forward_errors
 from fastglt.training.ranks import Ranks
 from fastglt.training.task import Task
 from fastglt.training.tasks import LinkPrediction
 
 DEFAULT_BATCH_SIZE = 1024
 """Nodes in a step (PyG's examples)."""
+PROBED_NODES = 128
+"""On whose neighbourhoods a model is called to see what its convs do."""
 
 
 def in_parts(
@@ -27,8 +32,8 @@ def in_parts(
 
     Args:
         task: What is predicted.
-        model: The model.
-        data: The graph.
+        model: The model, initialised.
+        data: The graph, as the task prepares it.
         settings: All settings.
         loader: Makes the user's own batches.
 
@@ -67,12 +72,16 @@ def in_parts(
         settings.batch_clusters,
         loader,
     )
+    part = probed(model, data, task, PROBED_NODES)
+    with forward_errors():
+        averages = averages_messages(model, lambda model: task.encode(model, part))
     return MiniBatch(
         task,
         sampling,
         task.gates_edge_weight(model),
         settings.seed,
         loop_weight=_loop_weight(model),
+        averages=averages,
     )
 
 

@@ -32,7 +32,7 @@ def initialize_lazy(model: nn.Module, call: Callable[[nn.Module], object]) -> No
         return
     before = [(buffer, buffer.clone()) for buffer in model.buffers() if not is_lazy(buffer)]
     gpus = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(gpus)), _evaluating(model), torch.no_grad():
+    with torch.random.fork_rng(devices=sorted(gpus)), evaluating(model), torch.no_grad():
         call(model)
         for buffer, value in before:
             buffer.copy_(value)
@@ -161,7 +161,7 @@ def _check_not_pruned(model: nn.Module) -> None:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode, within the context; a lazy module is the same object before and after."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -205,6 +205,8 @@ def check_finite(loss: Tensor, optimizer: torch.optim.Optimizer, where: str) -> 
 def predict(task: Task, model: nn.Module, data: Data, gate: Tensor | None = None) -> Tensor:
     """A task's predictions in eval mode, in which the model is left.
 
+    Ranks that train together share what their models have counted before.
+
     Args:
         task: Calls the model.
         model: The model.
@@ -214,6 +216,7 @@ def predict(task: Task, model: nn.Module, data: Data, gate: Tensor | None = None
     Returns:
         What :meth:`fastglt.Task.forward` returns, without gradients.
     """
+    Ranks.current().average_buffers(model)
     model.eval()
     return task.forward(model, data, gate)
 

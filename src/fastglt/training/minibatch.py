@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from fastglt.errors import ModelError
 from fastglt.gating import lean_inference
 from fastglt.training.parts import (
     SOURCES,
+    Cut,
     PartSource,
     Sampling,
+    averaging_share,
     cut_out,
     in_degree,
     share_of,
@@ -38,9 +41,9 @@ class MiniBatch(WrappedTask):
     A step takes seeds, of which every epoch has all: the training nodes, all nodes where a teacher
     speaks of them, or a batch of pairs. A node that draws only some of its incoming edges would
     get a sum of fewer messages; so where the model takes ``edge_weight``, each edge that was drawn
-    weighs as many as it stands for, one over the probability with which it was drawn. Nodes at the
-    rim of a part have no messages there, but normalisation divides by their degree as well: a
-    self-loop of that weight stands for it.
+    weighs as many as it stands for, one over the probability with which it was drawn, or that over
+    its mean where convs average. Nodes at the rim of a part have no messages there, but
+    normalisation divides by their degree as well: a self-loop of that weight stands for it.
 
     Predictions of the whole graph are computed layer by layer for all nodes, exactly.
 
@@ -49,8 +52,9 @@ class MiniBatch(WrappedTask):
         sampling: How the graph is cut.
         weighted: Whether a factor on ``edge_weight`` reaches every conv of the model.
         seed: Of the parts.
-        loop_weight: Weight of the self-loop that the model's convs give every node without one.
         guided: Whether a teacher speaks of all nodes.
+        loop_weight: Weight of the self-loop that the model's convs give every node without one.
+        averages: Whether convs average their messages rather than sum them.
     """
 
     def __init__(
@@ -61,10 +65,12 @@ class MiniBatch(WrappedTask):
         seed: int = 0,
         guided: bool = False,
         loop_weight: float = 1.0,
+        averages: bool = False,
     ) -> None:
         super().__init__(task)
-        self._loop_weight = loop_weight
-        self._sampling, self._weighted, self._guided = sampling, weighted, guided
+        self._loop_weight, self._averages = loop_weight, averages
+        self._sampling = replace(sampling, keeps_loops=weighted)
+        self._weighted, self._guided = weighted, guided
         self._seed, self._num_drawn = seed, 0
         self._ranks = Ranks.current()
         self._sources: list[tuple[Tensor, PartSource]] = []
@@ -76,7 +82,13 @@ class MiniBatch(WrappedTask):
     def guided(self) -> MiniBatch:
         """The same under a teacher that speaks of all nodes."""
         return MiniBatch(
-            self.task, self._sampling, self._weighted, self._seed, True, self._loop_weight
+            self.task,
+            self._sampling,
+            self._weighted,
+            self._seed,
+            True,
+            self._loop_weight,
+            self._averages,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -132,8 +144,8 @@ class MiniBatch(WrappedTask):
     ) -> Tensor:
         """A stand-in for a loss on the whole graph, whose gradient is estimated part by part.
 
-        Gradients of parts are added up by the edges' places in the graph. Each is corrected for
-        the probability that its edge was drawn: through the weight that the edge had, else here.
+        Gradients of parts are added up by the edges' places in the graph. What stands for others
+        that were not drawn has a larger weight or gate, which the gradient is multiplied by too.
         """
         values, count = gate.detach(), 0
         degree = self._degree_of(data, values)
@@ -245,12 +257,19 @@ class MiniBatch(WrappedTask):
         degree: Tensor | None,
         focuses: bool = False,
     ) -> Data:
-        part = cut_out(data, source.cut(seeds, seed % _SEED_BOUND), focuses)
+        part = self._cut_out(data, source.cut(seeds, seed % _SEED_BOUND), focuses)
         train = part.get("train_mask")
         if train is not None:
             part.train_mask = train.clone()
             part.train_mask[part.batch_size :] = False
         return part if degree is None else _weighted(part, degree)
+
+    def _cut_out(self, data: Data, cut: Cut, focuses: bool = False) -> Data:
+        """The part of the graph, whose edges weigh what convs make right."""
+        part = cut_out(data, cut, focuses)
+        if self._averages:
+            part.inverse_share = averaging_share(part)
+        return part
 
     def _pairs(
         self,
@@ -269,7 +288,7 @@ class MiniBatch(WrappedTask):
         if not keeps and cut.edges is not None:
             stays = ~task.answers(asked, cut.edges.to(pairs.device)).cpu()
             cut = cut.only(stays)
-        part = task.with_pairs(cut_out(asked, cut), places.view(2, -1).to(pairs.device))
+        part = task.with_pairs(self._cut_out(asked, cut), places.view(2, -1).to(pairs.device))
         degree = self._degree_of(data)
         return part if degree is None else _weighted(part, degree)
 
@@ -331,14 +350,12 @@ class _Slopes:
         loops = part.num_edges - len(edges)
         gate = torch.cat([values[edges], values.new_ones(loops)]).requires_grad_()
         with torch.enable_grad():
-            value = loss(part, gate)
+            value = loss(part, gate if self._degree is not None else gate * part.inverse_share)
         if not value.requires_grad:
             raise ModelError("the loss does not depend on the edges of a part of the graph")
         (slope,) = torch.autograd.grad(value, gate, allow_unused=True)
         slope = torch.zeros_like(gate) if slope is None else slope.nan_to_num(0.0, 0.0, 0.0)
         own, rim = torch.split(slope, [len(edges), loops])
-        if self._degree is None:
-            own = own * part.inverse_share.to(own)
         self._by_edge.index_add_(0, edges, own)
         if self._degree is not None:
             nodes = part.n_id[part.edge_index[0, len(edges) :]]

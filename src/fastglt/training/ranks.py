@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastglt.errors import InputError, RankError
 
@@ -68,6 +68,18 @@ class Ranks:
             for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
                 gradient.copy_(mean.view_as(gradient))
 
+    def average_buffers(self, model: nn.Module) -> None:
+        """Replace what a model counts in training, such as batch statistics, by means over ranks.
+
+        Each has seen other nodes; with statistics of its own it would predict something else, and
+        ranks would not stop at the same epoch. Whole numbers, which count steps, stay.
+        """
+        if self.size == 1:
+            return
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                self.sum(buffer).div_(self.size)
+
     def agree(self, tensors: Mapping[str, Tensor]) -> None:
         """Compare tensors with those of rank 0.
 
@@ -98,7 +110,7 @@ def _named_failures() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise RankError(
-            f"another rank of this search is gone or out of step ({_first_line(error)}); start it "
+            f"another rank of this search is gone or out of step ({_reason(error)}); start it "
             "again, with --resume if it wrote checkpoints"
         ) from error
 
@@ -144,10 +156,10 @@ def _take_gpu(device: str) -> None:
     torch.cuda.set_device(own)
 
 
-def _first_line(error: BaseException) -> str:
-    """The first line, without the place in torch's sources."""
+def _reason(error: BaseException) -> str:
+    """The first sentence, without the place in torch's sources."""
     lines = re.sub(r"^\[[^]]*\]\s*", "", str(error).strip()).splitlines()
-    return lines[0] if lines else type(error).__name__
+    return re.split(r"[.!?](?:\s|$)", lines[0])[0] if lines else type(error).__name__
 
 
 def _packed(values: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ from fastglt.data.validate import check_edges
 from fastglt.errors import GraphError, InputError
 from fastglt.masks import counting_sort
 
+WORKERS_REPEAT = "num_workers must be 0: every worker, in every epoch, would repeat the same draws"
+"""Why :class:`NeighborSampler` works in the main process only."""
 _FAR_ABOVE_ANY_DEGREE = 2**62
 
 
@@ -277,6 +279,4 @@ def _check_call(index: NodeSamplerInput | EdgeSamplerInput) -> None:
     if index.time is not None or index.input_type is not None:
         raise InputError("seeds must have no time and no type: only homogeneous, static graphs")
     if get_worker_info() is not None:
-        raise InputError(
-            "num_workers must be 0: every worker, in every epoch, would repeat the same draws"
-        )
+        raise InputError(WORKERS_REPEAT)
