@@ -132,10 +132,12 @@ def test_unwritable_paths_are_refused_with_the_reason(tmp_path: Path, use) -> No
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
 def test_folder_is_really_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    def refuse(*args: object) -> int:
+    def refuse(*args: object, **named: object) -> int:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(_atomic.os, "open", refuse)
+    # Linux refuses that too on a disk that is mounted read-only, whether or not there is a file.
+    monkeypatch.setattr(_atomic.Path, "unlink", refuse)
     with pytest.raises(OutputPathError, match=os.strerror(code)):
         check_writable(tmp_path / "a")
     with pytest.raises(OutputPathError, match=os.strerror(code)), atomic_write(tmp_path / "a"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -313,6 +314,23 @@ def test_tensorboard_shows_the_error_of_a_run_that_failed(tmp_path):
     assert scalars["swap/edge_sparsity"] == {5: 0.5}
     assert "swap/metric" not in scalars
     assert texts["error"] == "    InputError: no <b>such</b> thing\n"
+
+
+def test_tensorboard_on_a_full_disk_is_a_clear_error(tmp_path, monkeypatch):
+    log = fastglt.TensorBoardLog(tmp_path)
+    log.on_run_start({})
+
+    def refuse(*args, **named):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for method in ("add_scalar", "add_text", "flush", "close"):
+        monkeypatch.setattr(log._writer, method, refuse)
+    with pytest.raises(OutputPathError, match="for TensorBoard cannot be written: No space"):
+        log.on_step("dense", 1, 0.5)
+    with pytest.raises(OutputPathError, match="for TensorBoard cannot be written: No space"):
+        log.on_phase_end("dense")
+    log.on_error(ValueError("what happened first"))  # and is what is raised
+    log.on_step("dense", 2, 0.5)  # the files are closed
 
 
 def test_tensorboard_that_is_missing_or_cannot_write_is_a_clear_error(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         except OSError as error:
             raise _unwritable(path, _reason(error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     try:
         _create_exclusively(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def _checked_target(path: str | os.PathLike[str]) -> Path:
@@ -147,6 +147,12 @@ def _create_exclusively(temporary: Path, path: str | os.PathLike[str]) -> None:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise _unwritable(path, _reason(error)) from error
+
+
+def _remove(temporary: Path) -> None:
+    # On a disk that cannot be written nothing was made, and even that cannot be removed.
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
 
 
 def _flush(file: Path) -> None:

@@ -126,7 +126,8 @@ class DenoiseConfig(BaseModel):
     def _check(self) -> DenoiseConfig:
         if self.accumulation > self.interval:
             raise ValueError(
-                f"accumulation must be at most interval (got {self.accumulation} > {self.interval})"
+                f"accumulation must be at most interval (got {self.accumulation} > "
+                f"{self.interval}); give both"
             )
         if self.warmup_start < 1 and self.warmup_events == 0:
             raise ValueError(

@@ -182,11 +182,13 @@ def test_a_full_disk_leaves_the_file_as_it_was(call, tmp_path, monkeypatch, writ
 def test_a_file_that_must_not_be_so_large_leaves_the_other(tmp_path):
     import resource
 
-    files.write(tmp_path, 0, snapshot())
     large = Snapshot({}, {"x": Record(0, False, {"t": torch.zeros(100_000)})})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
+        with pytest.raises(OutputPathError, match="File too large; there is none before it"):
+            files.write(tmp_path, 0, large)
+        files.write(tmp_path, 0, snapshot())
         with pytest.raises(OutputPathError, match="File too large; the last good one"):
             files.write(tmp_path, 1, large)
     finally:

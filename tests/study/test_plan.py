@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic import ValidationError
 
-from fastglt.errors import InputError
+from fastglt.errors import InputError, OutputPathError
 from fastglt.study.plan import PLAN, Plan
 
 
@@ -24,6 +26,27 @@ def test_what_was_declared_before_counts_too(tmp_path):
     again = Plan(looks=(10, 20, 30)).declared(tmp_path)
     assert again == Plan.load(tmp_path) == Plan(looks=(10, 20, 30))
     assert Plan(looks=(5,)).declared(tmp_path).looks == (5, 10, 20, 30)
+
+
+def test_declarations_at_one_time_all_count(tmp_path, monkeypatch):
+    load = Plan.load
+
+    def slow(folder):
+        found = load(folder)
+        time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr(Plan, "load", slow)
+    looks = range(2, 10)
+    with ThreadPoolExecutor(len(looks)) as pool:
+        list(pool.map(lambda look: Plan(looks=(look,)).declared(tmp_path), looks))
+    assert load(tmp_path).looks == tuple(looks)
+
+
+def test_a_plan_that_cannot_be_written_is_a_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputPathError, match=r"plan.json' cannot be written"):
+        Plan().declared(tmp_path / "file" / "study")
 
 
 def test_a_margin_is_not_chosen_afterwards(tmp_path):

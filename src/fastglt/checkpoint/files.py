@@ -123,9 +123,15 @@ def write(folder: Path, slot: int, snapshot: Snapshot) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputPathError(
-            f"checkpoint {str(path)!r} cannot be written: {reason}; the last good one was left as "
-            "it is"
+            f"checkpoint {str(path)!r} cannot be written: {reason}; {_left(folder)}"
         ) from error
+
+
+def _left(folder: Path) -> str:
+    """What is in the folder when a checkpoint could not be written."""
+    if any((folder / name).exists() for name in FILES):
+        return "the last good one was left as it is"
+    return "there is none before it"
 
 
 def read(folder: Path, slot: int) -> Snapshot | None:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fastglt import _strict_json
 from fastglt._atomic import atomic_write
-from fastglt.errors import InputError
+from fastglt._locks import file_lock
+from fastglt.errors import InputError, OutputPathError
 from fastglt.settings import first_problem
 
 PLAN = "plan.json"
@@ -53,21 +54,28 @@ class Plan(BaseModel):
                 its results.
             OutputPathError: If it cannot be written.
         """
-        before = Plan.load(folder)
-        if before is None:
-            plan = self
-        else:
-            for name in ("margin", "first_seed"):
-                declared, given = getattr(before, name), getattr(self, name)
-                if declared != given:
-                    raise InputError(
-                        f"{name} must be {declared:g}, as declared in {folder} (got {given:g}); "
-                        f"take another folder for another {name}"
-                    )
-            looks = tuple(sorted({*before.looks, *self.looks}))
-            plan = self.model_copy(update={"looks": looks})
-        plan.save(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Two processes that declare looks at one time both keep theirs.
+            with file_lock(folder / f"{PLAN}.lock"):
+                plan = self._joined(Plan.load(folder), folder)
+                plan.save(folder)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputPathError(f"{str(folder / PLAN)!r} cannot be written: {reason}") from error
         return plan
+
+    def _joined(self, before: Plan | None, folder: Path) -> Plan:
+        if before is None:
+            return self
+        for name in ("margin", "first_seed"):
+            declared, given = getattr(before, name), getattr(self, name)
+            if declared != given:
+                raise InputError(
+                    f"{name} must be {declared:g}, as declared in {folder} (got {given:g}); "
+                    f"take another folder for another {name}"
+                )
+        return self.model_copy(update={"looks": tuple(sorted({*before.looks, *self.looks}))})
 
     def save(self, folder: Path) -> None:
         """Write it into a study's folder, which is made.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,13 +43,8 @@ class TensorBoardLog(Callback):
         from torch.utils.tensorboard import SummaryWriter
 
         self._close()
-        try:
+        with self._writing():
             self._writer = SummaryWriter(str(self.folder))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise OutputPathError(
-                f"folder {str(self.folder)!r} for TensorBoard cannot be written: {reason}"
-            ) from error
         self._text("settings", _as_code(json.dumps(settings, indent=2, allow_nan=False)))
 
     def on_step(self, phase: str, step: int, val_metric: float | None) -> None:
@@ -65,7 +61,8 @@ class TensorBoardLog(Callback):
     def on_phase_end(self, phase: str) -> None:
         """Let the files show what has happened so far."""
         if self._writer is not None:
-            self._writer.flush()
+            with self._writing():
+                self._writer.flush()
 
     def on_run_end(self, metrics: Mapping[str, Any]) -> None:
         """Write the ticket's figures and close the files."""
@@ -76,21 +73,37 @@ class TensorBoardLog(Callback):
 
     def on_error(self, error: BaseException) -> None:
         """Write what happened and close the files."""
-        self._text("error", _as_code(f"{type(error).__name__}: {error}"))
-        self._close()
+        with suppress(OutputPathError):  # what happened first is what is to be seen
+            self._text("error", _as_code(f"{type(error).__name__}: {error}"))
+        with suppress(OutputPathError):
+            self._close()
 
     def _scalar(self, tag: str, value: float, step: int) -> None:
         if self._writer is not None:
-            self._writer.add_scalar(tag, value, step)
+            with self._writing():
+                self._writer.add_scalar(tag, value, step)
 
     def _text(self, tag: str, text: str) -> None:
         if self._writer is not None:
-            self._writer.add_text(tag, text)
+            with self._writing():
+                self._writer.add_text(tag, text)
 
     def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with self._writing():
+                writer.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Name the folder if the disk is full or cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputPathError(
+                f"folder {str(self.folder)!r} for TensorBoard cannot be written: {reason}"
+            ) from error
 
 
 def _check_installed() -> None:
