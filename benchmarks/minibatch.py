@@ -58,6 +58,8 @@ _ARXIV_SEARCH = {
     "fanout": (10, 8, 5),
     "batch_size": 8192,
     "weight_decay": ARXIV_DECAY,
+    # Of several, that which costs the dense model's validation least: see edge_scores.py.
+    "edge_score": "agreement+degree",
     "dense_epochs": 12,
     "pretrain_epochs": 2,
     "denoise_steps": 41,
