@@ -67,9 +67,11 @@ def test_the_model_can_be_copied_and_pickled(write):
         assert torch.equal(twin.convs[0].lin.weight, model.convs[0].lin.weight)
 
 
-def test_a_file_that_changed_is_read_again(write):
+def test_a_file_that_changed_is_read_again(write, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     load_model(str(write(GOOD)), 5, 3)
     path = write(GOOD.replace("hidden: int = 4", "hidden: int = 9"))
+    assert not (path.parent / "__pycache__").exists()
     assert load_model(str(path), 5, 3).convs[0].lin.weight.shape == (9, 5)
 
 

@@ -25,7 +25,7 @@ from fastglt.api.metrics import (
     input_notes,
     search_metrics,
 )
-from fastglt.api.sampled import fanout_note, in_parts
+from fastglt.api.sampled import in_parts, sampling_notes
 from fastglt.api.views import Views, inductive, transductive
 from fastglt.data.forms import to_edge_index
 from fastglt.gating import (
@@ -187,7 +187,8 @@ class Finder:
         ignores_edges = self._check_edges(whole)
         self.views = self._views(whole)
         self.groups = EdgeGroups.of(self.views.search)
-        self.notes = [*self._notes(), *ignores_edges, *fanout_note(self.model, settings)]
+        of_parts = sampling_notes(self.untrained, whole, self.whole_task, settings)
+        self.notes = [*self._notes(), *ignores_edges, *of_parts]
         weights = prunable_weights(self.model, settings.include, settings.exclude)
         self.num_weights = sum(weight.numel() for weight in weights.values())
         if settings.weight_pattern != "none":

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import MessagePassing
 
 from fastglt.errors import InputError
-from fastglt.gating import averages_messages
+from fastglt.gating import averaging_convs
 from fastglt.settings import Settings
 from fastglt.training.inputs import probed
+from fastglt.training.known_graph import kept_view
 from fastglt.training.minibatch import MiniBatch
 from fastglt.training.parts import LoaderFactory, Sampling
 from fastglt.training.probe import forward_errors
@@ -38,8 +40,8 @@ def in_parts(
         loader: Makes the user's own batches.
 
     Raises:
-        InputError: If the task cannot be trained on parts, or several processes share a search
-            that is not made of parts.
+        InputError: If the task or the model cannot be trained on parts, or several processes share
+            a search that is not made of parts.
     """
     if settings.sampler == "none":
         if Ranks.current().size > 1:
@@ -72,28 +74,47 @@ def in_parts(
         settings.batch_clusters,
         loader,
     )
-    part = probed(model, data, task, PROBED_NODES)
-    with forward_errors():
-        averages = averages_messages(model, lambda model: task.encode(model, part))
+    for name, module in model.named_modules():
+        if isinstance(module, MessagePassing) and module.flow != "source_to_target":
+            raise InputError(
+                f"sampler must be 'none' for {type(module).__name__} {name!r} with flow="
+                f"{module.flow!r}: parts of a graph have the edges into a node; reverse the graph"
+            )
     return MiniBatch(
         task,
         sampling,
         task.gates_edge_weight(model),
         settings.seed,
         loop_weight=_loop_weight(model),
-        averages=averages,
+        averages=any(_averaging(model, data, task)),
     )
 
 
-def fanout_note(model: nn.Module, settings: Settings) -> list[str]:
-    """What someone should know whose neighbourhoods have another depth than the model."""
+def sampling_notes(model: nn.Module, data: Data, task: Task, settings: Settings) -> list[str]:
+    """What someone should know of how parts of the graph fit the model."""
+    notes = []
     convs = sum(isinstance(module, MessagePassing) for module in model.modules())
-    if settings.sampler != "neighbor" or len(settings.fanout) == convs:
-        return []
-    return [
-        f"fanout has {len(settings.fanout)} hops and the model {convs} convs: with fewer hops a "
-        "prediction misses messages in training, with more some are drawn in vain"
-    ]
+    if settings.sampler == "neighbor" and len(settings.fanout) != convs:
+        notes.append(
+            f"fanout has {len(settings.fanout)} hops and the model {convs} convs: with fewer hops "
+            "a prediction misses messages in training, with more some are drawn in vain"
+        )
+    if settings.sampler != "none" and len({*_averaging(model, data, task)}) > 1:
+        notes.append(
+            "some convs of the model average their messages and others sum them: in parts of the "
+            "graph edges weigh what is right for averages, and sums are smaller than they would be"
+        )
+    return notes
+
+
+def _averaging(model: nn.Module, data: Data, task: Task) -> list[bool]:
+    """Which convs average their messages, as a part of the graph shows."""
+    part = probed(model, data, task, PROBED_NODES)
+    if part.num_edges == part.num_nodes:  # what belongs to which is told by their numbers
+        part = kept_view(part, torch.arange(part.num_edges, device=part.edge_index.device) > 0)
+    with forward_errors():
+        weighted = task.gates_edge_weight(model)
+        return averaging_convs(model, lambda model: task.encode(model, part), weighted)
 
 
 def _loop_weight(model: nn.Module) -> float:

@@ -10,7 +10,7 @@ A hard edge mask is a shorter ``edge_index`` and nothing else, which is exact fo
 from fastglt.gating.adjacency import Adjacency as Adjacency
 from fastglt.gating.adjacency import sample as sample
 from fastglt.gating.adjacency import spmm as spmm
-from fastglt.gating.averages import averages_messages as averages_messages
+from fastglt.gating.averages import averaging_convs as averaging_convs
 from fastglt.gating.channels import channel_groups as channel_groups
 from fastglt.gating.checks import check_model as check_model
 from fastglt.gating.checks import initialize_lazy as initialize_lazy

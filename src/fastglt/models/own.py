@@ -8,8 +8,9 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fastglt.errors import ModelError
@@ -95,12 +96,26 @@ def _parts(spec: str) -> tuple[str, str]:
     return path, function or DEFAULT_FUNCTION
 
 
+class _Source(SourceFileLoader):
+    """Compiles the file as it is now.
+
+    Python's bytecode would stay in use for another file of the same size and second, and be left
+    in a folder of the user's.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
+
+
 def _run(path: Path) -> ModuleType:
     # In sys.modules for good, because dataclasses and pickle look classes up there by this name.
     name = f"_fastglt_model_{path.stem}_{uuid.uuid4().hex}"
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
         raise ModelError(f"model file {str(path)!r} cannot be loaded as a Python module")
+    if type(found.loader) is SourceFileLoader:
+        found.loader = _Source(name, str(path))
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
     try:

@@ -19,6 +19,7 @@ from fastglt.gating import edge_gradient, gate_gradient, unit_gates
 from fastglt.search.base import SearchContext
 from fastglt.settings import GIVEN
 from fastglt.training.known_graph import kept_view
+from fastglt.training.ranks import Ranks
 from fastglt.training.teacher import Objective
 
 DRAWS = 8
@@ -54,6 +55,7 @@ def edge_scores(names: str, graph: Graph) -> Tensor:
         InputError: If features count and there are none.
         ModelError: If gradients count and the model cannot be differentiated by its edges.
     """
+    Ranks.current().average_statistics(graph.context.model)
     chosen = [EDGE_SCORES[name](graph) for name in names.split("+")]
     return chosen[0] if len(chosen) == 1 else torch.stack(list(map(scores.ranks, chosen))).sum(0)
 

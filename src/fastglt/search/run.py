@@ -277,6 +277,7 @@ def _one_shot_score(
 
 def _as_it_is(context: SearchContext) -> Objective:
     """The context's model as it is now, as a teacher."""
+    Ranks.current().average_statistics(context.model)
     model, task = context.another_model().eval(), context.objective.task
     with torch.no_grad():
         encoded = task.encode(model, context.data)

@@ -205,7 +205,7 @@ def check_finite(loss: Tensor, optimizer: torch.optim.Optimizer, where: str) -> 
 def predict(task: Task, model: nn.Module, data: Data, gate: Tensor | None = None) -> Tensor:
     """A task's predictions in eval mode, in which the model is left.
 
-    Ranks that train together share what their models have counted before.
+    Ranks that train together average their running statistics first.
 
     Args:
         task: Calls the model.
@@ -216,7 +216,7 @@ def predict(task: Task, model: nn.Module, data: Data, gate: Tensor | None = None
     Returns:
         What :meth:`fastglt.Task.forward` returns, without gradients.
     """
-    Ranks.current().average_buffers(model)
+    Ranks.current().average_statistics(model)
     model.eval()
     return task.forward(model, data, gate)
 

@@ -350,7 +350,9 @@ class _Slopes:
         loops = part.num_edges - len(edges)
         gate = torch.cat([values[edges], values.new_ones(loops)]).requires_grad_()
         with torch.enable_grad():
-            value = loss(part, gate if self._degree is not None else gate * part.inverse_share)
+            value = loss(
+                part, gate if self._degree is not None else gate * part.inverse_share.to(gate)
+            )
         if not value.requires_grad:
             raise ModelError("the loss does not depend on the edges of a part of the graph")
         (slope,) = torch.autograd.grad(value, gate, allow_unused=True)

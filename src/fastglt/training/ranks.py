@@ -46,13 +46,10 @@ class Ranks:
         return values
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace the gradients of some parameters by their means over all ranks.
-
-        All of a type travel together: one message costs less than many.
-        """
+        """Replace the gradients of some parameters by their means over all ranks."""
         if self.size == 1:
             return
-        by_type: dict[torch.dtype, list[Tensor]] = {}
+        gradients = []
         trained = list(parameters)
         has = torch.tensor([float(p.grad is not None) for p in trained], device=trained[0].device)
         for parameter, count in zip(trained, self.sum(has).tolist(), strict=True):
@@ -60,25 +57,34 @@ class Ranks:
                 continue
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            by_type.setdefault(parameter.dtype, []).append(parameter.grad)
-        for gradients in by_type.values():
-            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-            self.sum(flat).div_(self.size)
-            sizes = [gradient.numel() for gradient in gradients]
-            for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
-                gradient.copy_(mean.view_as(gradient))
+            gradients.append(parameter.grad)
+        self._average(gradients)
 
-    def average_buffers(self, model: nn.Module) -> None:
-        """Replace what a model counts in training, such as batch statistics, by means over ranks.
+    def average_statistics(self, model: nn.Module) -> None:
+        """Replace the running statistics of a model's normalisation layers by means over all ranks.
 
-        Each has seen other nodes; with statistics of its own it would predict something else, and
-        ranks would not stop at the same epoch. Whole numbers, which count steps, stay.
+        Each rank has seen other nodes; with statistics of its own it would predict something else,
+        and ranks would not stop at the same epoch.
         """
-        if self.size == 1:
-            return
-        for buffer in model.buffers():
-            if buffer.is_floating_point():
-                self.sum(buffer).div_(self.size)
+        if self.size > 1:
+            statistics = [
+                buffer
+                for name, buffer in model.named_buffers()
+                if name.rpartition(".")[2] in ("running_mean", "running_var")
+            ]
+            self._average(statistics)
+
+    def _average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by their means. All of a type travel together, as one message."""
+        by_type: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in tensors:
+            by_type.setdefault(tensor.dtype, []).append(tensor)
+        for alike in by_type.values():
+            flat = torch.cat([tensor.reshape(-1) for tensor in alike])
+            self.sum(flat).div_(self.size)
+            sizes = [tensor.numel() for tensor in alike]
+            for tensor, mean in zip(alike, torch.split(flat, sizes), strict=True):
+                tensor.copy_(mean.view_as(tensor))
 
     def agree(self, tensors: Mapping[str, Tensor]) -> None:
         """Compare tensors with those of rank 0.

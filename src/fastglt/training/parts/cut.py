@@ -48,11 +48,10 @@ class Cut:
         return Cut(nodes, edges, edge_index, self.num_seeds, share, rim, self.hops)
 
     def only(self, stays: Tensor) -> Cut:
-        """The same with some of its edges, ``[m]`` bool, whose places are known."""
-        assert self.edges is not None
+        """The same with some of its edges, ``[m]`` bool."""
         return replace(
             self,
-            edges=self.edges[stays],
+            edges=None if self.edges is None else self.edges[stays],
             edge_index=self.edge_index[:, stays],
             inverse_share=self.inverse_share[stays],
         )

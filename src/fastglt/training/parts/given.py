@@ -16,8 +16,6 @@ from fastglt.training.sampling import WORKERS_REPEAT, NeighborSampler
 from fastglt.training.seeding import seeded
 from fastglt.training.task import ADJACENCY
 
-_OF_LOADERS = ("node_sampler", "num_workers")
-
 
 class GivenParts:
     """What a loader of the user's yields."""
@@ -40,8 +38,8 @@ class GivenParts:
             ) from error
         if self._count == 0:
             raise InputError("loader must return at least one batch (got none)")
-        sampler, workers = (getattr(self._loader, name, None) for name in _OF_LOADERS)
-        if isinstance(sampler, NeighborSampler) and workers:
+        workers = getattr(self._loader, "num_workers", 0)
+        if workers and isinstance(getattr(self._loader, "node_sampler", None), NeighborSampler):
             raise InputError(f"{WORKERS_REPEAT}; leave it out of the loader (got {workers})")
         self._sampling = sampling
         self._batches: Iterator[Data] = iter(())
@@ -50,9 +48,6 @@ class GivenParts:
         self._num_nodes = int(data.num_nodes)
         self._loops = SelfLoops.of(data) if sampling.keeps_loops else None
         self._degree = in_degree(data)
-        if self._loops is not None:
-            proper = self._edge_index[:, self._loops.others]
-            self._degree = in_degree(Data(edge_index=proper, num_nodes=self._num_nodes))
 
     def renewed(self, data: Data) -> GivenParts:
         """What the loader yields of other edges, from where an epoch is."""
@@ -93,14 +88,10 @@ class GivenParts:
             self._next += 1
         if batch is None:
             raise InputError(f"loader must yield the {self._count} batches that its length says")
-        batch = self._checked(batch)
+        cut = cut_of(self._checked(batch), self._degree)
         if self._loops is None:
-            return cut_of(batch, self._degree)
-        is_proper = batch.edge_index[0] != batch.edge_index[1]
-        batch.edge_index = batch.edge_index[:, is_proper]
-        if batch.get("e_id") is not None:
-            batch.e_id = batch.e_id[is_proper]
-        return self._loops.joined(cut_of(batch, self._degree))
+            return cut
+        return self._loops.joined(cut.only(cut.edge_index[0] != cut.edge_index[1]))
 
     def _checked(self, batch: object) -> Data:
         """What of a batch is read, on the CPU, if it is a part of the graph."""
@@ -118,8 +109,10 @@ class GivenParts:
                 f"edge_index of a batch must be [2, num_edges] (got {list(edge_index.shape)})"
             )
         nodes = _places("n_id", "nodes", batch.n_id, None, self._num_nodes)
-        _places("edge_index", "places in n_id", edge_index.view(-1), None, len(nodes))
+        _places("edge_index", "places in n_id", edge_index.reshape(-1), None, len(nodes))
         count = batch.get("batch_size")
+        if isinstance(count, Tensor) and count.numel() == 1 and not count.is_floating_point():
+            count = int(count)
         if count is not None and not (isinstance(count, int) and 1 <= count <= len(nodes)):
             raise InputError(
                 f"batch_size of a batch must be in [1, {len(nodes)}], the length of its n_id (got "
@@ -136,10 +129,26 @@ class GivenParts:
                     "e_id of a batch must be the places of its edges in the graph that loader was "
                     "given, but other edges are there; was the loader made of another graph?"
                 )
+        elif bool(
+            (torch.bincount(edge_index[1], minlength=len(nodes)) > self._degree[nodes, 0]).any()
+        ):
+            raise InputError(
+                "a batch has more edges into a node than the graph that loader was given; was the "
+                "loader made of another graph? If it draws with replacement, it must yield e_id"
+            )
         hops = batch.get("num_sampled_nodes")
+        if not _sorts(hops, len(nodes), count):
+            hops = None
         return Data(
             edge_index=edge_index, n_id=nodes, e_id=edges, batch_size=count, num_sampled_nodes=hops
         )
+
+
+def _sorts(hops: object, num_nodes: int, num_seeds: int | None) -> bool:
+    """Whether these can be numbers of nodes by hop from the seeds; only the time depends on it."""
+    if not isinstance(hops, list | tuple) or not all(type(n) is int and n >= 0 for n in hops):
+        return False
+    return sum(hops) == num_nodes and hops[0] == num_seeds
 
 
 def _integers(name: str, values: object) -> Tensor:
