@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+from torch_geometric.data import Data
 from torch_geometric.loader import NodeLoader
-from torch_geometric.nn import GAT, GCN, GIN, GraphSAGE
+from torch_geometric.nn import GAT, GCN, GIN, GraphConv, GraphSAGE
 
 import fastglt
 from fastglt.errors import InputError
@@ -94,6 +96,40 @@ def test_a_loader_of_ones_own():
     ticket = _find(build("gcn", data), data, loader=loader, teacher="none")
     assert ticket.settings["sampler"] == "given"
     assert min(seen) < data.num_edges == max(seen)
+
+
+@pytest.mark.parametrize("edge_score", ["divergence", "degree"])
+def test_the_plainest_loader(edge_score):
+    """A list of the graph itself, whose edges, once pruned, are not contiguous."""
+    data = graph()
+
+    def loader(part):
+        batch = Data(edge_index=part.edge_index, n_id=torch.arange(90))
+        if edge_score == "divergence":
+            batch.e_id = torch.arange(part.num_edges)
+        return [batch]
+
+    ticket = _find(build("gcn", data), data, loader=loader, edge_score=edge_score)
+    assert ticket.metrics["edge_sparsity"] == pytest.approx(0.4, abs=0.01)
+
+
+class Both(nn.Module):
+    """Sums, then averages."""
+
+    def __init__(self):
+        super().__init__()
+        self.sums, self.averages = GraphConv(12, 8), GraphConv(8, 3, aggr="mean")
+
+    def forward(self, x, edge_index, edge_weight=None):
+        hidden = self.sums(x, edge_index, edge_weight).relu()
+        return self.averages(hidden, edge_index, edge_weight)
+
+
+def test_a_model_that_sums_and_averages_is_told_so():
+    ticket = _find(Both(), graph(), **FEW)
+    assert any("some convs of the model average" in note for note in ticket.metrics["notes"])
+    ticket = _find(build("sage", graph()), graph(), **FEW)
+    assert not any("some convs" in note for note in ticket.metrics["notes"])
 
 
 def test_clusters():

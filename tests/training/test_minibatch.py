@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import Linear
+from torch_geometric.data import Data
 from torch_geometric.loader import NodeLoader, RandomNodeLoader
-from torch_geometric.nn import GCN, GATConv, GINConv, GraphConv, SAGEConv
+from torch_geometric.nn import GCN, ClusterGCNConv, GATConv, GINConv, GraphConv, SAGEConv
 from torch_geometric.utils import coalesce
 
 from fastglt.api.sampled import in_parts
@@ -282,12 +283,13 @@ def test_sampled_gradients_are_unbiased(conv, averages, share):
     assert float(ratio) == pytest.approx(1, abs=0.15)
 
 
-def test_sampled_attention_is_shared_out_by_what_edges_stand_for():
-    """It is a ratio, which few draws estimate with a bias, but no edge counts many times."""
+@pytest.mark.parametrize("make", [lambda: GATConv(12, 4), lambda: ClusterGCNConv(12, 4)])
+def test_sampled_ratios_count_no_edge_many_times(make):
+    """Few draws estimate a ratio, such as attention, with a bias, but not with a large one."""
     data, whole = _hub(), NodeClassification()
     data.x = 0.3 * data.x
     torch.manual_seed(0)
-    model = One(GATConv(12, 4)).eval()
+    model = One(make()).eval()
     keep = torch.rand(data.num_edges, generator=torch.Generator().manual_seed(1)) < 0.3
 
     def slope(fanout, count):
@@ -295,7 +297,8 @@ def test_sampled_attention_is_shared_out_by_what_edges_stand_for():
         task = in_parts(whole, model, data, settings, None).guided()
 
         def loss(part, gates):
-            return (task.forward(model, part, gates)[:90] * (1 + part.n_id)[:90, None]).sum()
+            nodes = part.n_id[:90, None]
+            return (task.forward(model, part, gates)[:90] * (1 + nodes)).sum()
 
         leaf, total = keep.float().requires_grad_(), torch.zeros(data.num_edges)
         for _ in range(count):
@@ -333,16 +336,28 @@ def test_a_nodes_own_loop_is_in_every_part_once(sampler):
             assert torch.equal(has.sort().values, computed[computed % 2 == 0].sort().values)
 
 
-def test_sampled_sums_with_loops_are_unbiased():
+@pytest.mark.parametrize(
+    ("sampler", "fanout", "again"),
+    [("neighbor", 3, False), ("given", 3, False), ("given", 1, False), ("given", 2, True)],
+)
+def test_sampled_sums_with_loops_are_unbiased(sampler, fanout, again):
+    """Also where a loader draws nothing but a node's own loop."""
     data = with_loops(_hub(), torch.arange(0, 90, 2))
     torch.manual_seed(0)
     model = GraphConv(data.num_features, 4).eval()
-    task = _task(data, (3,), batch_size=90, guided=True)
+
+    def loader(kept):
+        return NodeLoader(kept, NeighborSampler(kept, [fanout], replace=again), batch_size=90)
+
+    given = loader if sampler == "given" else None
+    sampling = Sampling(sampler, (fanout,), 90, loader=given)
+    task = MiniBatch(NodeClassification(), sampling, weighted=True, guided=True)
     with torch.no_grad():
         expected = model(data.x, data.edge_index)
         draws = []
         for _ in range(400):
             part = task.batch(data, torch.Generator())
+            assert torch.equal(part.n_id[:90], torch.arange(90))
             draws.append(model(part.x, part.edge_index, part.edge_weight)[:90])
     mean, spread = torch.stack(draws).mean(0), torch.stack(draws).std(0)
     assert float(((mean - expected).abs() / (spread / 20 + 1e-6)).max()) < 5.5
@@ -462,6 +477,7 @@ def test_pairs_do_not_see_the_edges_that_answer_them():
         ({"e_id": torch.arange(3)}, r"e_id of a batch must be \[\d+\] \(got \[3\]\)"),
         ({"e_id": "shifted"}, r"e_id of a batch must hold edges in \[0, \d+\)"),
         ({"e_id": "other"}, "was the loader made of another graph"),
+        ({"edge_index": torch.zeros(2, 99, dtype=torch.int64)}, "more edges into a node than the"),
     ],
 )
 def test_batches_of_a_loader_are_checked(broken, message):
@@ -475,6 +491,18 @@ def test_batches_of_a_loader_are_checked(broken, message):
     task = MiniBatch(NodeClassification(), sampling, weighted=True)
     with pytest.raises(InputError, match=message):
         task.batch(data, torch.Generator())
+
+
+@pytest.mark.parametrize("hops", [[5, 6, 7], torch.tensor([90]), 7, "junk", [], [90, 0]])
+@pytest.mark.parametrize("count", [90, torch.tensor(90), None])
+def test_numbers_of_hops_that_cannot_be_are_not_used(hops, count):
+    data = graph()
+    places = torch.arange(data.num_edges)
+    batch = Data(edge_index=data.edge_index, n_id=torch.arange(90), e_id=places)
+    batch.num_sampled_nodes, batch.batch_size = hops, count
+    sampling = Sampling("given", loader=lambda _: [batch])
+    part = MiniBatch(NodeClassification(), sampling, weighted=False).batch(data, torch.Generator())
+    assert part.batch_size == 90
 
 
 def test_a_loader_yields_data():
@@ -545,6 +573,12 @@ def test_edges_cannot_be_scored_without_their_places():
 def test_settings_that_contradict(settings, message):
     with pytest.raises(ValueError, match=message):
         Settings(**settings)
+
+
+def test_messages_go_from_source_to_target():
+    model = GraphConv(12, 3, flow="target_to_source")
+    with pytest.raises(InputError, match=r"sampler must be 'none' for GraphConv '' with flow="):
+        in_parts(NodeClassification(), model, graph(), Settings(sampler="neighbor"), None)
 
 
 def test_sampler_needs_what_it_needs():

@@ -83,7 +83,8 @@ def test_a_rank_that_dies_ends_the_search_with_a_message(folder):
 
 
 @pytest.mark.slow
-def test_ranks_share_the_statistics_of_batch_normalisation(folder):
+@pytest.mark.parametrize("more", [(), ("--teacher=none", "--edge-score=influence")])
+def test_ranks_share_the_statistics_of_batch_normalisation(folder, more):
     """Otherwise they would not choose the same epochs, nor stop together."""
     (folder / "model.py").write_text(
         "from torch_geometric.nn import GraphSAGE\n\n\n"
@@ -92,7 +93,7 @@ def test_ranks_share_the_statistics_of_batch_normalisation(folder):
     )
     model = f"--model={folder / 'model.py'}:build"
     longer = ("--fanout=3,3", "--dense-epochs=30", "--retrain-epochs=30", "--patience=2")
-    out, ended = _find(folder, 2, "--batch-size=20", model, *longer)
+    out, ended = _find(folder, 2, "--batch-size=20", model, *longer, *more)
     assert ended.returncode == 0, ended.stderr
     state = fastglt.Ticket.load(out).trained_state
     assert all(bool(tensor.isfinite().all()) for tensor in state.values())
