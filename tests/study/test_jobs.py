@@ -107,6 +107,7 @@ def test_whatever_a_model_raises_is_a_failure_with_its_traceback(tmp_path):
     assert second.cell is not None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_no_worker_outlives_a_killed_study(tmp_path):
     program = Path(__file__).with_name("killed_study.py")
