@@ -148,7 +148,7 @@ def test_the_rim_is_normalised_as_the_convs_do_it(fill):
     model = GCN(data.num_features, 8, 2, 3, **fill).double().eval()
     data.x = data.x.double()
     settings = Settings(sampler="neighbor", fanout=(-1, -1), batch_size=20)
-    task = in_parts(NodeClassification(), model, data, settings, None).guided()
+    task = in_parts(NodeClassification(), model, data, settings, None)[0].guided()
     with torch.no_grad():
         expected = model(data.x, data.edge_index, data.edge_weight)
         for part in _epoch(task, data):
@@ -259,7 +259,7 @@ def test_sampled_gradients_are_unbiased(conv, averages, share):
     torch.manual_seed(0)
     model = One(conv()).eval()
     settings = Settings(sampler="neighbor", fanout=(8,), batch_size=90)
-    task = in_parts(whole, model, data, settings, None).guided()
+    task = in_parts(whole, model, data, settings, None)[0].guided()
     assert task._averages is averages
     keep = torch.rand(data.num_edges, generator=torch.Generator().manual_seed(1)) < share
 
@@ -294,7 +294,7 @@ def test_sampled_ratios_count_no_edge_many_times(make):
 
     def slope(fanout, count):
         settings = Settings(sampler="neighbor", fanout=(fanout,), batch_size=90)
-        task = in_parts(whole, model, data, settings, None).guided()
+        task = in_parts(whole, model, data, settings, None)[0].guided()
 
         def loss(part, gates):
             nodes = part.n_id[:90, None]

@@ -25,7 +25,7 @@ from fastglt.api.metrics import (
     input_notes,
     search_metrics,
 )
-from fastglt.api.sampled import in_parts, sampling_notes
+from fastglt.api.sampled import in_parts
 from fastglt.api.views import Views, inductive, transductive
 from fastglt.data.forms import to_edge_index
 from fastglt.gating import (
@@ -175,7 +175,8 @@ class Finder:
         whole = task.prepare(self.plain)
         self.model = self._own_copy(model, whole)
         self.whole_task = task
-        self.task = task = in_parts(task, self.model, whole, settings, loader)
+        self.task, of_parts = in_parts(task, self.model, whole, settings, loader)
+        task = self.task
         # Never trained itself: some convs (SuperGATConv) keep tensors of a training step, after
         # which they cannot be copied.
         self.untrained = copy.deepcopy(self.model)
@@ -187,7 +188,6 @@ class Finder:
         ignores_edges = self._check_edges(whole)
         self.views = self._views(whole)
         self.groups = EdgeGroups.of(self.views.search)
-        of_parts = sampling_notes(self.untrained, whole, self.whole_task, settings)
         self.notes = [*self._notes(), *ignores_edges, *of_parts]
         weights = prunable_weights(self.model, settings.include, settings.exclude)
         self.num_weights = sum(weight.numel() for weight in weights.values())

@@ -29,7 +29,7 @@ PROBED_NODES = 128
 
 def in_parts(
     task: Task, model: nn.Module, data: Data, settings: Settings, loader: LoaderFactory | None
-) -> Task:
+) -> tuple[Task, list[str]]:
     """The task on parts of the graph, if the settings ask for that.
 
     Args:
@@ -38,6 +38,9 @@ def in_parts(
         data: The graph, as the task prepares it.
         settings: All settings.
         loader: Makes the user's own batches.
+
+    Returns:
+        The task, and notes on how parts of the graph fit the model.
 
     Raises:
         InputError: If the task or the model cannot be trained on parts, or several processes share
@@ -49,7 +52,7 @@ def in_parts(
                 "several processes share a search by its mini-batches: choose one, such as "
                 "--sampler neighbor"
             )
-        return task
+        return task, []
     if settings.sampler == "given" and loader is None:
         raise InputError("sampler must be left out, or loader= given (got sampler='given')")
     if isinstance(data, Batch):
@@ -80,18 +83,19 @@ def in_parts(
                 f"sampler must be 'none' for {type(module).__name__} {name!r} with flow="
                 f"{module.flow!r}: parts of a graph have the edges into a node; reverse the graph"
             )
-    return MiniBatch(
+    averaging = _averaging(model, data, task)
+    in_batches = MiniBatch(
         task,
         sampling,
         task.gates_edge_weight(model),
         settings.seed,
         loop_weight=_loop_weight(model),
-        averages=any(_averaging(model, data, task)),
+        averages=any(averaging),
     )
+    return in_batches, _notes(model, settings, averaging)
 
 
-def sampling_notes(model: nn.Module, data: Data, task: Task, settings: Settings) -> list[str]:
-    """What someone should know of how parts of the graph fit the model."""
+def _notes(model: nn.Module, settings: Settings, averaging: list[bool]) -> list[str]:
     notes = []
     convs = sum(isinstance(module, MessagePassing) for module in model.modules())
     if settings.sampler == "neighbor" and len(settings.fanout) != convs:
@@ -99,7 +103,7 @@ def sampling_notes(model: nn.Module, data: Data, task: Task, settings: Settings)
             f"fanout has {len(settings.fanout)} hops and the model {convs} convs: with fewer hops "
             "a prediction misses messages in training, with more some are drawn in vain"
         )
-    if settings.sampler != "none" and len({*_averaging(model, data, task)}) > 1:
+    if len({*averaging}) > 1:
         notes.append(
             "some convs of the model average their messages and others sum them: in parts of the "
             "graph edges weigh what is right for averages, and sums are smaller than they would be"
